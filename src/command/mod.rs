@@ -10,6 +10,7 @@ pub mod embed;
 pub mod evaluate;
 pub mod finetune;
 pub mod inspect;
+pub mod labels;
 pub mod man;
 pub mod models;
 mod parse;
@@ -41,6 +42,7 @@ use embed::EmbedArgs;
 use evaluate::EvaluateArgs;
 use finetune::FinetuneArgs;
 use inspect::InspectArgs;
+use labels::LabelsArgs;
 use man::ManArgs;
 use models::ModelsArgs;
 use probe::ProbeArgs;
@@ -85,6 +87,8 @@ pub enum Command {
     Classify(Box<ClassifyArgs>),
     /// Compute embeddings of images or texts and save them
     Embed(Box<EmbedArgs>),
+    /// Encode labels once, for many runs of classify
+    Labels(Box<LabelsArgs>),
     /// Search a file of embeddings by text or image
     Search(Box<SearchArgs>),
     /// Train a classifier on labelled images, few-shot or on a full dataset
@@ -126,6 +130,7 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
     match cli.command {
         Command::Classify(args) => classify::run(*args, console),
         Command::Embed(args) => embed::run(*args, console),
+        Command::Labels(args) => labels::run(&args, console),
         Command::Search(args) => search::run(*args, console),
         Command::Probe(args) => probe::run(&args, console),
         Command::Evaluate(args) => evaluate::run(&args, console),

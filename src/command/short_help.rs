@@ -5,7 +5,7 @@ use clap::Command;
 /// The flags in `-h` of the commands that have too many for one screen, by the names of their
 /// fields; other arguments without a flag are shown as well. Whoever adds a flag that most users of
 /// the command need lists it here.
-const SHOWN: [(&str, &[&str]); 9] = [
+const SHOWN: [(&str, &[&str]); 10] = [
     (
         "classify",
         &[
@@ -31,6 +31,18 @@ const SHOWN: [(&str, &[&str]); 9] = [
             "text",
             "output",
             "resume",
+            "model",
+            "offline",
+        ],
+    ),
+    (
+        "labels",
+        &[
+            "labels",
+            "labels_file",
+            "templates",
+            "none_label",
+            "output",
             "model",
             "offline",
         ],

@@ -2,6 +2,9 @@
 //!
 //! - `weight` F32 [classes, dim] and `bias` F32 `[classes]`, like a linear layer of PyTorch: the
 //!   logits of an image's unit-length embedding `x` are `weight x + bias`.
+//! - The rows of labels' texts (`zero-shot`, written by `longclip labels`) are unit embeddings, of
+//!   which the products are cosines; the logit scale is among the hyperparameters. `none` F32 [texts,
+//!   dim] are texts that stand for none of the labels.
 //! - Tip-Adapter also has `keys` F32 [images, dim] and their classes `key_classes` I32 `[images]`.
 //!
 //! The metadata in the header record what made the probe; `classes`, `labels`, `hyperparameters`
@@ -16,6 +19,10 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::{Value, json};
 
+mod texts;
+
+pub use texts::{NoneRows, Texts};
+
 use super::About;
 use super::read::{header, map};
 use crate::file::atomic::AtomicFile;
@@ -23,6 +30,9 @@ use crate::file::safetensors::{CRC32, Planned, header_bytes, sum};
 
 /// Value of the metadata key `format`.
 pub(crate) const FORMAT: &str = "longclip probe 1";
+
+/// The method of labels' texts.
+pub(crate) const ZERO_SHOT: &str = "zero-shot";
 
 /// A trained classifier and its metadata.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +43,7 @@ pub struct ProbeFile {
     pub classes: Vec<String>,
     /// The labels that records show.
     pub labels: Vec<String>,
-    /// `linear` or `tip-adapter`.
+    /// `linear`, `tip-adapter` or `zero-shot`.
     pub method: String,
     /// Hyperparameters.
     pub hyperparameters: Value,
@@ -45,6 +55,8 @@ pub struct ProbeFile {
     pub bias: Vec<f32>,
     /// The known images of Tip-Adapter.
     pub keys: Option<Keys>,
+    /// What labels' texts were made with.
+    pub texts: Option<Texts>,
 }
 
 /// The known images of Tip-Adapter.
@@ -118,6 +130,10 @@ fn tensors(probe: &ProbeFile) -> Vec<Tensor> {
         tensor("weight", &[count, dim], numbers(&probe.weights)),
         tensor("bias", &[count], numbers(&probe.bias)),
     ];
+    if let Some(none) = probe.texts.as_ref().and_then(|texts| texts.none.as_ref()) {
+        let rows = none.embeddings.len() / dim;
+        tensors.push(tensor("none", &[rows, dim], numbers(&none.embeddings)));
+    }
     if let Some(keys) = &probe.keys {
         let images = keys.classes.len();
         let classes = keys.classes.iter().flat_map(|class| class.to_le_bytes());
@@ -175,7 +191,7 @@ const BEYOND_ONE: f64 = 0.005;
 pub fn read(path: &Path) -> Result<ProbeFile> {
     read_file(path).with_context(|| {
         format!(
-            "cannot use the probe {}; longclip probe --out writes such a file",
+            "cannot use the probe {}; longclip probe --out and longclip labels write such files",
             path.display()
         )
     })
@@ -194,20 +210,26 @@ fn read_file(path: &Path) -> Result<ProbeFile> {
     let (about, method) = parts.about()?;
     let classes = parts.names("classes")?;
     let labels = parts.names("labels")?;
+    let least = if method == ZERO_SHOT { 1 } else { 2 };
     ensure!(
-        classes.len() == labels.len() && (2..=MAX_CLASSES).contains(&classes.len()),
-        "{} classes and {} labels do not fit together, or are fewer than two",
+        classes.len() == labels.len() && (least..=MAX_CLASSES).contains(&classes.len()),
+        "{} classes and {} labels do not fit together, or are fewer than {least}",
         classes.len(),
         labels.len()
     );
     let hyperparameters: Value = parts.json("hyperparameters")?;
+    let weights = parts.numbers("weight", &[classes.len(), about.dim])?;
     let file = ProbeFile {
-        weights: parts.numbers("weight", &[classes.len(), about.dim])?,
+        weights,
         bias: parts.numbers("bias", &[classes.len()])?,
         keys: match method.as_str() {
-            "linear" => None,
+            "linear" | ZERO_SHOT => None,
             "tip-adapter" => Some(parts.keys(&hyperparameters, [classes.len(), about.dim])?),
             other => bail!("the method {other:?} is unknown; a newer longclip may read it"),
+        },
+        texts: match method.as_str() {
+            ZERO_SHOT => Some(parts.texts(&hyperparameters, about.dim)?),
+            _ => None,
         },
         scores: parts.json("scores")?,
         about,
@@ -370,131 +392,4 @@ impl Parts<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::embedding::Kind;
-    use crate::embedding::probe::write;
-    use crate::embedding::testing::about;
-
-    fn linear() -> ProbeFile {
-        ProbeFile {
-            about: about(Kind::Images, 3),
-            classes: vec!["n1".to_owned(), "b_c".to_owned()],
-            labels: vec!["a".to_owned(), "b c".to_owned()],
-            method: "linear".to_owned(),
-            hyperparameters: json!({"l2": 0.5}),
-            scores: json!({}),
-            weights: vec![1.0, -2.0, 0.25, f32::MIN_POSITIVE, 5.0, 6.0],
-            bias: vec![0.5, -0.5],
-            keys: None,
-        }
-    }
-
-    fn tip_adapter() -> ProbeFile {
-        ProbeFile {
-            method: "tip-adapter".to_owned(),
-            hyperparameters: json!({"alpha": 1.5, "beta": 5.5}),
-            keys: Some(Keys {
-                embeddings: vec![0.0, 1.0, 0.0, 1.0, 0.0, 0.0],
-                classes: vec![1, 0],
-                alpha: 1.5,
-                beta: 5.5,
-            }),
-            ..linear()
-        }
-    }
-
-    #[test]
-    fn what_was_written_is_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("p.safetensors");
-        for probe in [linear(), tip_adapter()] {
-            write(&path, &probe).unwrap();
-            assert_eq!(read(&path).unwrap(), probe);
-        }
-    }
-
-    type Change = fn(&mut ProbeFile);
-
-    /// Fails unless each change makes a file that is refused with these words and its name.
-    fn refuse(path: &Path, cases: &[(Change, &str)]) {
-        for (change, part) in cases {
-            let mut probe = tip_adapter();
-            change(&mut probe);
-            write(path, &probe).unwrap();
-            let error = format!("{:#}", read(path).unwrap_err());
-            assert!(
-                error.contains(part) && error.contains("p.safetensors"),
-                "{error}"
-            );
-        }
-    }
-
-    #[test]
-    fn inconsistent_files_are_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("p.safetensors");
-        let cases: [(Change, &str); 9] = [
-            (|p| p.weights[1] = f32::NAN, "\"weight\" holds NaN"),
-            (|p| p.bias[0] = f32::INFINITY, "\"bias\" holds inf"),
-            (|p| p.labels[1] = "a".to_owned(), "twice among the labels"),
-            (|p| p.classes[0] = " ".to_owned(), "has no name"),
-            (|p| p.labels.truncate(1), "2 classes and 1 labels"),
-            (|p| p.method = "magic".to_owned(), "\"magic\" is unknown"),
-            (|p| p.hyperparameters = json!({}), "lack \"alpha\""),
-            (|p| p.keys = None, "no list \"key_classes\""),
-            (
-                |p| p.keys.iter_mut().for_each(|k| k.classes[0] = 2),
-                "has no class",
-            ),
-        ];
-        refuse(&path, &cases);
-    }
-
-    #[test]
-    fn numbers_that_overflow_are_refused_by_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("p.safetensors");
-        let cases: [(Change, &str); 4] = [
-            (|p| p.weights.fill(3e38), "row 0 of the tensor \"weight\""),
-            (|p| p.bias[1] = -3e38, "the tensor \"bias\" holds -3e38"),
-            (|p| p.hyperparameters["alpha"] = json!(1e300), "alpha 1e300"),
-            (|p| p.hyperparameters["beta"] = json!(1e300), "beta 1e300"),
-        ];
-        refuse(&path, &cases);
-        // Large but finite ones are accepted.
-        let mut large = tip_adapter();
-        large.weights.fill(1e29);
-        write(&path, &large).unwrap();
-        assert_eq!(read(&path).unwrap(), large);
-    }
-
-    #[test]
-    fn damaged_and_cut_files_do_no_harm() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("p.safetensors");
-        write(&path, &tip_adapter()).unwrap();
-        let whole = std::fs::read(&path).unwrap();
-        for length in 0..whole.len() {
-            std::fs::write(&path, &whole[..length]).unwrap();
-            assert!(read(&path).is_err(), "{length}");
-        }
-        let mut random = 1u64;
-        for _ in 0..2000 {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695);
-            let mut bytes = whole.clone();
-            let at = (random >> 33) as usize % bytes.len();
-            bytes[at] = [0, 0xff, 0x7f, b'9', bytes[at] ^ 1][(random >> 20) as usize % 5];
-            std::fs::write(&path, &bytes).unwrap();
-            // Whatever is read is what was written.
-            if let Ok(probe) = read(&path) {
-                assert_eq!(probe, tip_adapter(), "byte {at}");
-            }
-        }
-        assert!(read(folder.path()).is_err());
-    }
-}
+mod tests;

@@ -61,7 +61,8 @@ pub trait DualEncoder: Send + Sync {
 pub struct Clip {
     architecture: Architecture,
     image: Image,
-    text: TextTransformer,
+    /// `None` if only images are encoded.
+    text: Option<TextTransformer>,
     logit_scale: f32,
     logit_bias: Option<f32>,
 }
@@ -91,11 +92,29 @@ impl Image {
     }
 }
 
+/// Which towers are built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Towers {
+    /// Both.
+    #[default]
+    Both,
+    /// That of images; the weights of the other are not read.
+    Image,
+}
+
 /// Builds the towers from a checkpoint, for one kind of arithmetic.
 ///
 /// # Errors
 /// When a tensor holds NaN or infinity, or the device fails.
 pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
+    load_some(checkpoint, compute, Towers::Both)
+}
+
+/// The same for some of them.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_some(checkpoint: &Checkpoint, compute: &Compute, towers: Towers) -> Result<Clip> {
     if let Compute::Kernel(_) = compute {
         let architecture = &checkpoint.architecture;
         check_heads(&architecture.text)?;
@@ -105,7 +124,13 @@ pub fn load(checkpoint: &Checkpoint, compute: &Compute) -> Result<Clip> {
         }
     }
     let weights = Weights::new(checkpoint, compute);
-    let (image, text) = rayon::join(|| Image::load(&weights), || TextTransformer::load(&weights));
+    let has_text = towers == Towers::Both;
+    let text = || {
+        has_text
+            .then(|| TextTransformer::load(&weights))
+            .transpose()
+    };
+    let (image, text) = rayon::join(|| Image::load(&weights), text);
     let clip = Clip {
         architecture: checkpoint.architecture.clone(),
         image: image?,
@@ -137,7 +162,9 @@ impl Clip {
     /// # Errors
     /// Those of [`DualEncoder::encode_text`].
     pub fn encode_text_with(&self, texts: &[TokenIds], sharing: Sharing) -> Result<Tensor> {
-        unit_length(kernel::in_pool(|| self.text.encode(texts, sharing))?)
+        let text = self.text.as_ref();
+        let text = text.context("the text tower was not loaded")?;
+        unit_length(kernel::in_pool(|| text.encode(texts, sharing))?)
     }
 }
 

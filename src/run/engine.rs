@@ -23,7 +23,7 @@ use crate::file::stamp::Stamp;
 use crate::input::image::{DecodeOptions, FrameChoice};
 use crate::input::paths::Entry;
 use crate::input::tokenizer::TokenIds;
-use crate::model::{Clip, DualEncoder};
+use crate::model::{Clip, DualEncoder, Towers};
 use crate::run::flags::EngineArgs;
 
 impl EngineArgs {
@@ -46,6 +46,7 @@ pub(crate) struct Engine {
     encoder: OnceLock<Arc<dyn DualEncoder>>,
     /// Whether its embeddings become answers in words.
     guesses: bool,
+    towers: Towers,
 }
 
 impl Engine {
@@ -66,7 +67,14 @@ impl Engine {
             cached: None,
             encoder: OnceLock::new(),
             guesses: false,
+            towers: Towers::Both,
         }
+    }
+
+    /// Loads only these towers. Comes before [`Self::cached`].
+    pub(crate) fn towers(mut self, towers: Towers) -> Self {
+        self.towers = towers;
+        self
     }
 
     /// Warns about photographs if the model can only guess what they show.
@@ -97,7 +105,7 @@ impl Engine {
     /// Reuses and stores embeddings in the cache in `folder`, if any. The towers are then loaded
     /// only when something is missing. Comes last, since it depends on what images need.
     pub(crate) fn cached(mut self, folder: Option<&Path>) -> Result<Self> {
-        let open = |folder| Cached::open(folder, self.session.clone(), &self.plan);
+        let open = |folder| Cached::open(folder, self.session.clone(), &self.plan, self.towers);
         self.cached = folder.map(open).transpose()?;
         let memory = self.cached.clone();
         self.plan.memory = memory.map(|cached| cached as Arc<dyn Memory>);
@@ -120,7 +128,7 @@ impl Engine {
         }
         let encoder: Arc<dyn DualEncoder> = match &self.cached {
             Some(cached) => cached.clone(),
-            None => Arc::new(self.session.load(console)?),
+            None => Arc::new(self.session.load(self.towers, console)?),
         };
         Ok(self.encoder.get_or_init(|| encoder))
     }
@@ -179,6 +187,7 @@ impl Engine {
 struct Cached {
     cache: Cache,
     session: Arc<Session>,
+    towers: Towers,
     logit_scale: f32,
     logit_bias: Option<f32>,
     images: Recipe,
@@ -193,7 +202,12 @@ struct Cached {
 
 impl Cached {
     /// Opens the cache in `folder` for one model and one way to read images.
-    fn open(folder: &Path, session: Arc<Session>, plan: &Plan) -> Result<Arc<Self>> {
+    fn open(
+        folder: &Path,
+        session: Arc<Session>,
+        plan: &Plan,
+        towers: Towers,
+    ) -> Result<Arc<Self>> {
         let decode = &plan.decode;
         let cache = Cache::open(folder)?;
         let digest = session
@@ -218,6 +232,7 @@ impl Cached {
             computed: AtomicU64::new(0),
             cache,
             session,
+            towers,
         }))
     }
 
@@ -227,7 +242,7 @@ impl Cached {
         if let Some(clip) = &*clip {
             return Ok(clip.clone());
         }
-        let loaded = Arc::new(self.session.build()?);
+        let loaded = Arc::new(self.session.build(self.towers)?);
         *clip = Some(loaded.clone());
         Ok(loaded)
     }

@@ -13,6 +13,7 @@ use crate::model::DualEncoder;
 use crate::output::evaluation::LabelFacts;
 use crate::run::flags::{LabelArgs, LabellingArgs, NoneArgs};
 use crate::run::labels::{NoneTexts, Prompts, is_template_set};
+use crate::run::session::Session;
 use crate::run::texts::Fitter;
 use crate::run::trained::TrainedProbe;
 use crate::run::{Console, labels};
@@ -166,6 +167,12 @@ impl<'a> LabelSource<'a> {
         classes: &[String],
         console: &Console,
     ) -> Result<Labelling> {
+        let has_none = probe.texts().is_some_and(|texts| texts.none.is_some());
+        ensure!(
+            !has_none,
+            "{} has a none label, which images of a dataset do not have; make it without",
+            probe.path().display()
+        );
         let names = self.names(classes, console)?;
         let set = probe.labels();
         let matching: Vec<_> = (set.classes.iter())
@@ -320,8 +327,8 @@ impl Labelling {
     }
 
     /// Classifies with a probe instead of the labels' texts.
-    pub(crate) fn answer_by(&mut self, probe: TrainedProbe) -> Result<()> {
-        self.judge = Some(probe.judge()?);
+    pub(crate) fn answer_by(&mut self, probe: TrainedProbe, session: &Session) -> Result<()> {
+        self.judge = Some(probe.judge(session)?);
         Ok(())
     }
 

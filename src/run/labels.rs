@@ -202,6 +202,18 @@ impl NoneTexts {
     }
 }
 
+impl NoneTexts {
+    /// Texts that were encoded earlier.
+    pub(crate) fn encoded(name: &str, score: Score) -> Self {
+        Self {
+            name: name.to_owned(),
+            is_class: score != Score::Sigmoid,
+            is_default: false,
+            classes: Vec::new(),
+        }
+    }
+}
+
 /// The tokenised prompts of all classes and of the none texts.
 #[derive(Clone)]
 pub(crate) struct Prompts {
@@ -209,6 +221,12 @@ pub(crate) struct Prompts {
     none: Option<Vec<Vec<Fitted>>>,
     /// Whether a model's logit bias replaces them.
     yields_to_bias: bool,
+}
+
+/// The embeddings of all classes and of the none texts.
+pub(crate) struct Encoded {
+    pub(crate) classes: ClassEmbeddings,
+    pub(crate) none: Option<ClassEmbeddings>,
 }
 
 impl Prompts {
@@ -239,11 +257,26 @@ impl Prompts {
         })
     }
 
-    /// Encodes them.
+    /// Encodes them and makes a classifier of them.
     ///
     /// # Errors
     /// When the model fails.
     pub(crate) fn classifier(&self, model: &dyn DualEncoder, score: Score) -> Result<Classifier> {
+        let Encoded { classes, none } = self.encode(model)?;
+        Classifier::new(
+            classes,
+            none,
+            model.logit_scale(),
+            model.logit_bias(),
+            score,
+        )
+    }
+
+    /// Encodes them.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub(crate) fn encode(&self, model: &dyn DualEncoder) -> Result<Encoded> {
         let classes = self
             .classes
             .len()
@@ -256,11 +289,12 @@ impl Prompts {
         )?;
         exhaustion::doing("encoding the labels");
         let encode = |classes: &Vec<_>| ClassEmbeddings::encode(model, classes);
-        let (scale, bias) = (model.logit_scale(), model.logit_bias());
         let none = self.none.as_ref();
-        let none = none.filter(|_| !(self.yields_to_bias && bias.is_some()));
-        let none = none.map(encode).transpose()?;
-        Classifier::new(encode(&self.classes)?, none, scale, bias, score)
+        let none = none.filter(|_| !(self.yields_to_bias && model.logit_bias().is_some()));
+        Ok(Encoded {
+            none: none.map(encode).transpose()?,
+            classes: encode(&self.classes)?,
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use crate::file::digest::{hexadecimal, sha256};
 use crate::file::memory::{self, Source};
 use crate::file::{exhaustion, signal};
 use crate::input::image::DecodeOptions;
+use crate::model::Towers;
 use crate::model::device::{CpuPrecision, Placement, PrecisionChoice};
 use crate::model::{Clip, Compute, device};
 use crate::run::flags::ModelArgs;
@@ -81,9 +82,9 @@ impl Session {
     }
 
     /// Builds the towers.
-    pub(crate) fn load(&self, console: &Console) -> Result<Clip> {
+    pub(crate) fn load(&self, towers: Towers, console: &Console) -> Result<Clip> {
         let start = Instant::now();
-        let clip = self.build()?;
+        let clip = self.build(towers)?;
         console.detail(&format!(
             "model ready after {} ms",
             start.elapsed().as_millis()
@@ -92,16 +93,16 @@ impl Session {
     }
 
     /// The same, without messages.
-    pub(crate) fn build(&self) -> Result<Clip> {
-        self.check_memory()?;
+    pub(crate) fn build(&self, towers: Towers) -> Result<Clip> {
+        self.check_memory(towers)?;
         exhaustion::doing("loading the model");
-        model::load(&self.checkpoint, &self.placement.compute)
+        model::load_some(&self.checkpoint, &self.placement.compute, towers)
             .with_context(|| format!("cannot load model {:?}", self.checkpoint.name))
     }
 
     /// Fails if the towers need more memory than there is: what is needed at least is known before
     /// anything is read.
-    fn check_memory(&self) -> Result<()> {
+    fn check_memory(&self, wanted: Towers) -> Result<()> {
         let (Compute::Kernel(precision), Some(limit)) = (&self.placement.compute, memory::limit())
         else {
             return Ok(());
@@ -118,7 +119,10 @@ impl Session {
                 ImageTower::VisionTransformer(sizes) => of(&sizes.tower),
                 ImageTower::ResNet(_) => 0,
             };
-            image + of(&checkpoint.architecture.text)
+            match wanted {
+                Towers::Both => image + of(&checkpoint.architecture.text),
+                Towers::Image => image,
+            }
         };
         let files = checkpoint
             .files

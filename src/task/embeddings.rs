@@ -9,8 +9,7 @@ use crate::input::tokenizer::{Fitted, Reading, TokenIds};
 use crate::kernel;
 use crate::model::DualEncoder;
 
-/// Maximum deviation of a stored row's norm from 1.
-#[cfg(test)]
+/// Maximum deviation of a row's length from 1.
 const LENGTH_TOLERANCE: f64 = 1e-3;
 
 /// One embedding per class, computed once and compared with any number of images.
@@ -73,11 +72,10 @@ impl ClassEmbeddings {
         Ok(Self { rows, choices, dim })
     }
 
-    /// Precomputed embeddings: `rows` [classes, dim] of unit length.
+    /// Embeddings that are computed already: `rows` [classes, dim] of unit length.
     ///
     /// # Errors
     /// When these are not rows of `dim`, or one does not have unit length.
-    #[cfg(test)]
     pub(crate) fn from_rows(rows: Vec<f32>, dim: usize) -> Result<Self> {
         ensure!(
             dim > 0 && !rows.is_empty() && rows.len().is_multiple_of(dim),

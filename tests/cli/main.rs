@@ -14,6 +14,7 @@ mod built_in;
 mod convert;
 mod datasets;
 mod embed;
+mod encoded_labels;
 mod endless;
 mod evaluation;
 #[cfg(target_os = "linux")]

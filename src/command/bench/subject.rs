@@ -13,7 +13,7 @@ use crate::input::image::DecodeOptions;
 use crate::input::paths;
 use crate::input::tokenizer::TokenIds;
 use crate::model::device::CpuPrecision;
-use crate::model::{self, Compute, DualEncoder};
+use crate::model::{self, Compute, DualEncoder, Towers};
 use crate::run::Console;
 use crate::run::engine::Engine;
 use crate::run::images::IMAGES;
@@ -49,7 +49,7 @@ impl<'a> Subject<'a> {
         let labels = inputs::tokens(labels, session.checkpoint.architecture.context_length)?;
         let pixels = folder.pixels(BATCH, &session.checkpoint.preprocess)?;
         let start = Instant::now();
-        let clip = Arc::new(session.load(console)?);
+        let clip = Arc::new(session.load(Towers::Both, console)?);
         Ok(Self {
             load_ms: measure::milliseconds(session.read_time + start.elapsed()),
             session,

@@ -13,7 +13,6 @@ use clap::{ArgGroup, Args};
 
 use super::classify::sort::SortArgs;
 use super::classify::tag::TagArgs;
-use crate::file::digest;
 use crate::run::calibration::Calibration;
 use crate::run::engine::Engine;
 use crate::run::failures::{FailureArgs, MadeBy};
@@ -264,7 +263,7 @@ pub struct ClassifyArgs {
     images: ImageArgs,
     #[command(flatten)]
     labels: LabelArgs,
-    /// Classify with a probe from longclip probe instead of labels; selects its model
+    /// Classify with a file of longclip probe or longclip labels instead; selects its model
     #[arg(
         long,
         value_name = "FILE",
@@ -323,7 +322,8 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let session = Session::open(&question.model(&args, console)?, console)?;
     question.fit(&args, &session, console)?;
     let engine = Engine::new(&session, args.engine.decoding(&session))
-        .guesses(args.probe.is_none())
+        .guesses(question.is_zero_shot())
+        .towers(question.towers())
         .single(images.single())
         .frames(args.frames.frames)
         .thumbnails(args.report.is_some())
@@ -335,11 +335,8 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
 
     let model = engine.load(console)?;
     let temperature = question.temperature(&args, calibration.as_ref(), &session, console)?;
-    let (labels_sha256, probe_sha256) = match &args.probe {
-        None => (Some(question.labels_sha256(&args)?), None),
-        Some(probe) => (None, Some(digest::hexadecimal(&digest::sha256(probe)?))),
-    };
-    let judge = question.judge(model.as_ref(), args.score.score, temperature)?;
+    let (labels_sha256, probe_sha256) = (question.labels_sha256(&args)?, question.probe_sha256());
+    let judge = question.judge(model.as_ref(), &session, args.score.score, temperature)?;
 
     // The token table stays memory-mapped until the texts are encoded.
     session.checkpoint.unchanged()?;

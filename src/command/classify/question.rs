@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::{ClassifyArgs, check_stdin, check_threshold};
 use crate::input::prompt::LabelSet;
-use crate::model::DualEncoder;
+use crate::model::{DualEncoder, Towers};
 use crate::output::{FailureKind, Prediction, Record};
 use crate::run::calibration::Calibration;
 use crate::run::flags::{ModelArgs, ScoreArgs};
@@ -35,9 +35,10 @@ impl Question {
         args.labels.long.policy()?;
         check_stdin(args)?;
         if let Some(probe) = TrainedProbe::read(args.probe.as_deref(), args.score.score)? {
+            let none = probe.texts().and_then(|texts| texts.none.as_ref());
             return Ok(Self {
                 labels: probe.labels(),
-                none: None,
+                none: none.map(|none| NoneTexts::encoded(&none.label, args.score.score)),
                 probe: Some(probe),
                 texts: None,
             });
@@ -81,10 +82,10 @@ impl Question {
     pub(super) fn fit(
         &mut self,
         args: &ClassifyArgs,
-        session: &Session,
+        session: &Arc<Session>,
         console: &Console,
     ) -> Result<()> {
-        if let Some(probe) = &self.probe {
+        if let Some(probe) = &mut self.probe {
             return probe.check(session);
         }
         let mut fitter = Fitter::new(session, args.labels.long.policy()?, console);
@@ -104,24 +105,50 @@ impl Question {
         let Some(calibration) = calibration else {
             return Ok(1.0);
         };
-        calibration.temperature_for(session, &self.labels_sha256(args)?, console)
+        let texts = self.labels_sha256(args)?;
+        let texts = texts.context("a trained probe has no texts")?;
+        calibration.temperature_for(session, &texts, console)
     }
 
-    /// The digest of the labels, their prompts and what happens to long ones.
-    pub(super) fn labels_sha256(&self, args: &ClassifyArgs) -> Result<String> {
+    /// Whether texts decide, encoded here or earlier.
+    pub(super) fn is_zero_shot(&self) -> bool {
+        let probe = self.probe.as_ref();
+        probe.is_none_or(|probe| probe.texts().is_some())
+    }
+
+    /// Which towers it needs.
+    pub(super) fn towers(&self) -> Towers {
+        match self.probe {
+            Some(_) => Towers::Image,
+            None => Towers::Both,
+        }
+    }
+
+    /// The SHA-256 of the file of the probe, if there is one.
+    pub(super) fn probe_sha256(&self) -> Option<String> {
+        self.probe.as_ref().map(|probe| probe.sha256.clone())
+    }
+
+    /// The digest of the labels, their prompts and what happens to long ones; a trained probe has
+    /// none.
+    pub(super) fn labels_sha256(&self, args: &ClassifyArgs) -> Result<Option<String>> {
+        if let Some(probe) = &self.probe {
+            return Ok(probe.texts().map(|texts| texts.labels_sha256.clone()));
+        }
         let long = args.labels.long.policy()?;
-        Ok(labels::sha256(&self.labels, self.none.as_ref(), long))
+        Ok(Some(labels::sha256(&self.labels, self.none.as_ref(), long)))
     }
 
     /// Makes the classifier, once the texts fit or the probe is checked.
     pub(super) fn judge(
         &mut self,
         model: &dyn DualEncoder,
+        session: &Session,
         score: Score,
         temperature: f32,
     ) -> Result<Box<dyn Judge>> {
         match (self.probe.take(), &self.texts) {
-            (Some(probe), _) => probe.judge(),
+            (Some(probe), _) => probe.judge(session),
             (None, Some(texts)) => {
                 let classifier = texts.classifier(model, score)?;
                 Ok(Box::new(classifier.with_temperature(temperature)?))

@@ -10,7 +10,7 @@ use super::files::Folder;
 use super::page::Page;
 use super::{EvaluateArgs, ResultArgs, facts, summary, sweep};
 use crate::input::dataset::{self, Labelled, LabelledOptions, Split};
-use crate::model::DualEncoder;
+use crate::model::{DualEncoder, Towers};
 use crate::output::FailureKind;
 use crate::output::evaluation::Evaluation;
 use crate::output::github::notice;
@@ -41,7 +41,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let dataset = dataset::labelled(&args.dataset, &options, IMAGES)?;
     console.remarks(&dataset.remarks);
     let source = LabelSource::new(&args.dataset, &args.labelling);
-    let probe = TrainedProbe::read(args.probe.as_deref(), Score::Softmax)?;
+    let mut probe = TrainedProbe::read(args.probe.as_deref(), Score::Softmax)?;
     let variants = match &probe {
         Some(probe) => vec![source.of_probe(probe, &dataset.classes, console)?],
         None => source.compared(&args.against.compare, &dataset.classes, console)?,
@@ -53,10 +53,14 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         None => args.engine.model.clone(),
     };
     let session = Session::open(&model, console)?;
-    let mut labels = Labels::fit(variants, probe.as_ref(), args, &session, console)?;
+    let mut labels = Labels::fit(variants, probe.as_mut(), args, &session, console)?;
 
     let engine = Engine::new(&session, args.engine.decoding(&session))
-        .guesses(probe.is_none())
+        .guesses(probe.as_ref().is_none_or(|probe| probe.texts().is_some()))
+        .towers(match probe {
+            Some(_) => Towers::Image,
+            None => Towers::Both,
+        })
         .thumbnails(args.results.report.is_some())
         .cached(cache)?;
     let images = Running::of(dataset.stream(IMAGES)?, &engine, Stop::default());
@@ -67,7 +71,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         None => 1.0,
     };
     match probe {
-        Some(probe) => labels.variants[0].answer_by(probe)?,
+        Some(probe) => labels.variants[0].answer_by(probe, &session)?,
         None => labels.encode(model.as_ref(), temperature)?,
     }
     session.checkpoint.unchanged()?;
@@ -116,9 +120,9 @@ impl Labels {
     /// A probe has no texts.
     fn fit(
         mut variants: Vec<Labelling>,
-        probe: Option<&TrainedProbe>,
+        probe: Option<&mut TrainedProbe>,
         args: &EvaluateArgs,
-        session: &Session,
+        session: &Arc<Session>,
         console: &Console,
     ) -> Result<Self> {
         if let Some(probe) = probe {

@@ -62,6 +62,7 @@ pub(super) fn write(
         weights: trained.weights().to_vec(),
         bias: trained.bias().to_vec(),
         keys: keys.transpose()?,
+        texts: None,
     };
     probe::write(path, &file)
 }
