@@ -155,8 +155,8 @@ fn archive(path: &Path) -> Result<()> {
         memory: MemoryBudget::new(64 << 20),
         ..DecodeOptions::default()
     };
-    for source in paths::expand(vec![path.to_owned()], None, IMAGES)? {
-        match source? {
+    for entry in paths::expand(vec![path.to_owned()], None, IMAGES)? {
+        match entry.source? {
             ImageSource::Member(member) => drop(member.read(&options)?),
             _ => bail!("it is no archive"),
         }

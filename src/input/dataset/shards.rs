@@ -12,6 +12,7 @@ use super::{Labelled, Remark, Sample, manifest};
 use crate::input::paths::{self, Expansion, ImageRule, ImageSource, PassedOver, PathError};
 use crate::input::shard::{self, Item, Kind, key};
 use crate::input::text_file;
+use crate::output::FailureKind;
 
 /// Keys of a label in an object.
 const LABEL_KEYS: [&str; 3] = ["label", "cls", "class"];
@@ -241,14 +242,16 @@ impl Iterator for Sources {
             return Some(sample.map(ImageSource::Path));
         };
         // Images without a class are passed over.
+        let mut sources = shards.map(|entry| entry.source);
         let is_it = |source: &Self::Item| match source {
             Ok(ImageSource::Member(member)) => member.name() == path,
             _ => false,
         };
-        Some(shards.find(is_it).unwrap_or_else(|| {
+        Some(sources.find(is_it).unwrap_or_else(|| {
+            let cause = "is no longer in its archive, which changed meanwhile";
             Err(PathError {
                 path: path.clone(),
-                cause: "is no longer in its archive, which changed meanwhile".to_owned(),
+                cause: FailureKind::Missing.because(cause),
             })
         }))
     }
