@@ -103,9 +103,10 @@ impl TrainedProbe {
     /// reading the weights, which begins.
     pub(crate) fn check(&mut self, session: &Arc<Session>) -> Result<()> {
         self.made_with().check_dim(session)?;
-        let (found, ours) = (&self.file.about.precision, &session.placement.precision);
+        let ours = session.placement.precision.to_string();
+        let found = &self.file.about.precision;
         ensure!(
-            self.texts().is_none() || *found == ours.to_string(),
+            self.texts().is_none() || *found == ours,
             "{} was made with --precision {found}, but this run uses {ours}; pass --precision \
              {found}, or run longclip labels again",
             self.path.display()
