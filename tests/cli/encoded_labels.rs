@@ -17,8 +17,12 @@ fn room() -> Room {
 }
 
 fn labels(room: &Room, more: &[&str]) -> Ran {
-    let start = ["labels", "-m", small::model(), "-o", "l.safetensors"];
-    room.longclip(&[&start, more].concat(), &[])
+    let output = match more.contains(&"-o") {
+        true => &[][..],
+        false => &["-o", "l.safetensors"],
+    };
+    let start = ["labels", "-m", small::model()];
+    room.longclip(&[&start, output, more].concat(), &[])
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn a_line_of_jsonl_is_one_record_in_input_order() {
     let records = records(&run(&room(), "jsonl"));
     assert_eq!(crate::room::images(&records), IMAGES);
     assert_eq!(keys(&records[0]), ["image", "predictions"]);
-    assert_eq!(keys(&records[1]), ["image", "error"]);
+    assert_eq!(keys(&records[1]), ["image", "error", "error_kind"]);
     assert_eq!(keys(&records[2]), ["image", "predictions"]);
     let predictions = records[0]["predictions"].as_array().unwrap();
     for prediction in predictions {
