@@ -1,5 +1,6 @@
 //! `longclip classify`: classifies images by how well each label fits.
 
+mod checks;
 mod page;
 mod question;
 mod sort;
@@ -8,7 +9,7 @@ mod tag;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use clap::{ArgGroup, Args};
 
 use super::classify::sort::SortArgs;
@@ -21,7 +22,7 @@ use crate::run::images::Images;
 use crate::run::results::{Form, Results};
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome, report};
-use crate::task::zero_shot::Score;
+use checks::{check_frames, needs_files};
 use page::Page;
 use question::Question;
 
@@ -421,102 +422,4 @@ fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
     ];
     images.check_outputs(&outputs, &inputs)?;
     report::check_page(args.report.as_deref())
-}
-
-/// Fails if frames would be sorted into folders, or have sidecars.
-fn check_frames(args: &ClassifyArgs) -> Result<()> {
-    ensure!(
-        !args.frames.are_single() || (args.sort.folder().is_none() && !args.tag.is_asked()),
-        "files can be sorted into folders and have sidecars, single frames cannot; add \
-         --frames-mean, or drop --link, --copy, --move or --xmp"
-    );
-    Ok(())
-}
-
-/// Why images in archives cannot be taken, if what is done with images needs files.
-fn needs_files(args: &ClassifyArgs, form: &Form) -> Option<&'static str> {
-    if args.sort.folder().is_some() || args.tag.is_asked() {
-        Some(
-            "its images are no files, which --link, --copy, --move and --xmp need; unpack it and \
-             pass the folder, or drop these flags",
-        )
-    } else {
-        form.needs_files().then_some(
-            "its images are no files, which Label Studio needs; unpack it and pass the folder, or \
-             choose another --format",
-        )
-    }
-}
-
-/// Fails if stdin would be read twice.
-fn check_stdin(args: &ClassifyArgs) -> Result<()> {
-    let is_dash =
-        |path: &Option<PathBuf>| path.as_ref().is_some_and(|path| path.as_os_str() == "-");
-    let readers = [
-        (
-            args.images
-                .images
-                .iter()
-                .any(|path| path.as_os_str() == "-"),
-            "an image",
-        ),
-        (is_dash(&args.images.files_from), "--files-from"),
-        (is_dash(&args.labels.labels_file), "--labels-file"),
-        (args.labels.templates.as_deref() == Some("-"), "--templates"),
-        (
-            is_dash(&args.score.none.background_file),
-            "--background-file",
-        ),
-    ];
-    let readers: Vec<_> = readers.into_iter().filter(|(reads, _)| *reads).collect();
-    if let [(_, first), (_, second), ..] = readers[..] {
-        bail!(
-            "{first} and {second} cannot both be read from stdin (-); pass a file for one of them"
-        );
-    }
-    Ok(())
-}
-
-/// Fails on a threshold out of range, such as one in percent, which would silently drop everything.
-fn check_threshold(args: &ScoreArgs) -> Result<()> {
-    let Some(threshold) = args.threshold else {
-        return Ok(());
-    };
-    let (least, what) = match args.score {
-        Score::Softmax | Score::Sigmoid => (0.0, "probabilities lie between 0 and 1"),
-        Score::Cosine => (-1.0, "cosines lie between -1 and 1"),
-        Score::Logit => return Ok(()),
-    };
-    if !(least..=1.0).contains(&threshold) {
-        bail!("--threshold {threshold} is out of range: {what}");
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::run::flags::NoneArgs;
-
-    #[test]
-    fn thresholds_are_in_the_range_of_the_score() {
-        let cases = [
-            (Score::Softmax, 0.0, true),
-            (Score::Softmax, 1.0, true),
-            (Score::Softmax, -0.1, false),
-            (Score::Sigmoid, 80.0, false),
-            (Score::Cosine, -1.0, true),
-            (Score::Cosine, 1.5, false),
-            (Score::Logit, 80.0, true),
-        ];
-        for (score, threshold, fits) in cases {
-            let args = ScoreArgs {
-                score,
-                none: NoneArgs::default(),
-                top_k: None,
-                threshold: Some(threshold),
-            };
-            assert_eq!(check_threshold(&args).is_ok(), fits, "{args:?}");
-        }
-    }
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{ClassifyArgs, check_stdin, check_threshold};
+use super::ClassifyArgs;
+use super::checks::{check_stdin, check_threshold};
 use crate::input::prompt::LabelSet;
 use crate::model::{DualEncoder, Towers};
 use crate::output::{FailureKind, Prediction, Record};
