@@ -91,7 +91,8 @@
 //! in `command/search/mod.rs`, or fail with `Unsupported`. A suffix goes to
 //! `Format::RECORD_SUFFIXES`, and to `Format::SUFFIXES` if `search` writes the format too; add it
 //! to `DATA` in `output/suffix.rs`, and to the lists of suffixes in `run/results/tests.rs` and in
-//! `tests/cli/suffixes.rs`. README lists the formats.
+//! `tests/cli/suffixes.rs`. README lists the formats. Where records of parts can be joined, add it to
+//! `Form::of_parts` in `run/results.rs` and to `command/merge.rs`.
 //!
 //! **A kind of archive.** Write `src/input/shard/x.rs` with a type that implements `Archive`;
 //! `zip.rs` is a pattern. In `shard/mod.rs` add `mod x;`, a variant of `Kind`, its endings in
@@ -107,7 +108,8 @@
 //! the suffix in `embedding/matrix/mod.rs` to `READ` and to `is_ours` in `open_any`, and, if other
 //! programs write such files, to `Matrix::open`. Add it to `DATA` in `output/suffix.rs`, and
 //! wherever messages, help, README and tests list the suffixes. A file name in `OUTPUTS` in
-//! `tests/cli/embed/mod.rs` lets the program write, resume and search it.
+//! `tests/cli/embed/mod.rs` lets the program write, resume and search it. Add it to `format` in
+//! `command/embed/mod.rs` and to `check_suffix` in `command/merge.rs`, which joins parts of it.
 
 pub mod checkpoint;
 pub mod command;

@@ -23,6 +23,7 @@ use crate::output::undo::{Run, undo};
 use crate::output::xmp;
 use crate::run::calibration::Calibration;
 use crate::run::images::IMAGES;
+use crate::run::parts::Folder;
 use crate::train::log::Log;
 
 /// A reader of files.
@@ -85,6 +86,9 @@ pub const READERS: &[Reader] = &[
     of("calibration.json", calibration),
     of("longclip-sorted.jsonl", undo_list),
     of("longclip-xmp.jsonl", undo_list),
+    of("run.json", Folder::read_file),
+    of("part-000000.json", Folder::read_file),
+    of("units.json", Folder::read_file),
     of("a.xmp", xmp::read),
     of("log.jsonl", log),
     of("config.json", config),

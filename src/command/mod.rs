@@ -12,6 +12,7 @@ pub mod finetune;
 pub mod inspect;
 pub mod labels;
 pub mod man;
+pub mod merge;
 pub mod models;
 mod parse;
 pub mod probe;
@@ -44,6 +45,7 @@ use finetune::FinetuneArgs;
 use inspect::InspectArgs;
 use labels::LabelsArgs;
 use man::ManArgs;
+use merge::MergeArgs;
 use models::ModelsArgs;
 use probe::ProbeArgs;
 use schema::SchemaArgs;
@@ -99,6 +101,8 @@ pub enum Command {
     Calibrate(Box<CalibrateArgs>),
     /// Fine-tune a model on images with captions, as Long-CLIP does
     Finetune(Box<FinetuneArgs>),
+    /// Join the parts that classify and embed write to a folder
+    Merge(MergeArgs),
     /// Describe a weight file, or say why it does not load
     Inspect(Box<InspectArgs>),
     /// Convert a model for another library, or to one canonical file
@@ -136,6 +140,7 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Evaluate(args) => evaluate::run(&args, console),
         Command::Calibrate(args) => calibrate::run(&args, console),
         Command::Finetune(args) => finetune::run(&args, console),
+        Command::Merge(args) => merge::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),
         Command::Convert(args) => convert::run(&args, console),
         Command::Stretch(args) => convert::run_stretch(&args, console),

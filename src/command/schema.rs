@@ -16,7 +16,7 @@ macro_rules! schemas {
 }
 
 /// Each schema by its name; `tests/cli/schema.rs` holds real results against them.
-const SCHEMAS: [(&str, &str); 17] = schemas![
+const SCHEMAS: [(&str, &str); 20] = schemas![
     "record",
     "hits",
     "embedding",
@@ -34,6 +34,9 @@ const SCHEMAS: [(&str, &str); 17] = schemas![
     "xmp",
     "label-studio",
     "summary",
+    "parts-run",
+    "part",
+    "units",
 ];
 
 const EXAMPLES: &str = "\

@@ -10,6 +10,7 @@
 
 mod about;
 pub mod cache;
+pub(crate) mod joined;
 pub mod journal;
 mod jsonl;
 mod line;
@@ -76,6 +77,16 @@ impl Format {
                  .parquet or .jsonl",
                 path.display()
             ),
+        }
+    }
+
+    /// The suffix of its files.
+    pub(crate) fn suffix(self) -> &'static str {
+        match self {
+            Self::Npy => "npy",
+            Self::Safetensors => "safetensors",
+            Self::Parquet => "parquet",
+            Self::Jsonl => "jsonl",
         }
     }
 

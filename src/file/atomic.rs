@@ -188,7 +188,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Syncs the rename itself to disk. Not every file system can; the file is complete in any case.
-fn sync_folder(folder: &Path) {
+pub(crate) fn sync_folder(folder: &Path) {
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }
 

@@ -170,6 +170,7 @@ pub fn expand(
         list: files_from.map(|list| List::open(list, rule)).transpose()?,
         shard: None,
         no_shards: None,
+        is_folded: false,
         given: None,
         stdin_is_tar: false,
         rule,
@@ -224,6 +225,8 @@ pub struct Expansion {
     shard: Option<Members>,
     /// Why archives are refused.
     no_shards: Option<&'static str>,
+    /// Whether an archive is one item.
+    is_folded: bool,
     /// The keys of the line that named it.
     given: Option<Given>,
     stdin_is_tar: bool,
@@ -255,6 +258,12 @@ impl Expansion {
         }
     }
 
+    /// Yields an archive as a path if `is_folded`, without opening it; [`unfold`] reads it later.
+    #[must_use]
+    pub(crate) fn folded(self, is_folded: bool) -> Self {
+        Self { is_folded, ..self }
+    }
+
     /// Starts reading `path` if it is an archive; else returns it.
     fn name(&mut self, path: PathBuf) -> Option<Result<ImageSource, PathError>> {
         let Some(kind) = Kind::of(&path).filter(|_| is_shard(&path, self.rule)) else {
@@ -263,6 +272,9 @@ impl Expansion {
         if let Some(cause) = self.no_shards {
             let cause = FailureKind::Format.because(cause);
             return Some(Err(PathError { path, cause }));
+        }
+        if self.is_folded {
+            return Some(Ok(ImageSource::Path(path)));
         }
         let opened = shard::open(&path, kind, self.rule, self.passed_over());
         self.enter(path, opened)
@@ -339,6 +351,25 @@ impl Iterator for Expansion {
                 return Some(Entry { source, given });
             }
         }
+    }
+}
+
+/// The images of an item of a [folded](Expansion::folded) expansion: those of an archive, else the
+/// item itself.
+pub(crate) fn unfold(entry: Entry, rule: ImageRule) -> Box<dyn Iterator<Item = Entry> + Send> {
+    match &entry.source {
+        Ok(ImageSource::Path(path)) if is_shard(path, rule) => {
+            let given = entry.given.clone();
+            match expand(vec![path.clone()], None, rule) {
+                Ok(images) => Box::new(images.map(move |image| Entry {
+                    given: given.clone(),
+                    ..image
+                })),
+                // Only stdin and lists fail.
+                Err(_) => Box::new(std::iter::once(entry)),
+            }
+        }
+        _ => Box::new(std::iter::once(entry)),
     }
 }
 

@@ -16,7 +16,7 @@ mod given;
 mod journal;
 pub(crate) mod json;
 pub(crate) mod label_studio;
-mod parquet;
+pub(crate) mod parquet;
 mod paths;
 mod record_table;
 pub mod report;

@@ -1,21 +1,26 @@
 //! Apache Parquet: the rows of CSV, one per prediction, with types. Rows are written in groups, so
 //! that memory does not grow with their number; nothing can be read before the end.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use parquet::basic::Compression;
+use parquet::column::writer::ColumnCloseResult;
 use parquet::data_type::{
     BoolType, ByteArray, ByteArrayType, DoubleType, FloatType, Int32Type, Int64Type,
 };
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 use super::columns::{bytes, write_column, write_lists, write_optional};
 use super::{Prediction, Record, RecordWriter};
+use crate::file::guard;
 
 /// Rows per group.
 const GROUP_ROWS: usize = 1 << 16;
@@ -135,6 +140,50 @@ impl RecordWriter for ParquetWriter {
         };
         let sink = writer.into_inner();
         sink.map_err(|error| into_io(error.into()))?.flush()
+    }
+}
+
+/// Writes the rows of `files`, which a [`ParquetWriter`] wrote, one after another.
+///
+/// # Errors
+/// When one has other columns, or cannot be read or written.
+pub(crate) fn join(sink: Sink, files: &[PathBuf]) -> Result<()> {
+    let mut writer = ParquetWriter::new(sink)?;
+    for path in files {
+        // The crate panics on some damage.
+        let appended = guard::catch(|| writer.append(File::open(path)?));
+        let appended = appended.context("it is damaged").flatten();
+        appended.with_context(|| format!("cannot append {}", path.display()))?;
+    }
+    Ok(writer.finish()?)
+}
+
+impl ParquetWriter {
+    /// Copies the row groups of a file as they are.
+    fn append(&mut self, file: File) -> Result<()> {
+        let writer = self.writer.as_mut().context("the file is finished")?;
+        let reader = SerializedFileReader::new(file.try_clone()?)?;
+        let metadata = reader.metadata();
+        ensure!(
+            *metadata.file_metadata().schema() == parse_message_type(SCHEMA)?,
+            "its columns are not those of longclip classify"
+        );
+        for group in metadata.row_groups() {
+            let mut copy = writer.next_row_group()?;
+            for column in group.columns() {
+                let whole = ColumnCloseResult {
+                    bytes_written: u64::try_from(column.compressed_size())?,
+                    rows_written: u64::try_from(group.num_rows())?,
+                    metadata: column.clone(),
+                    bloom_filter: None,
+                    column_index: None,
+                    offset_index: None,
+                };
+                copy.append_column(&file, whole)?;
+            }
+            copy.close()?;
+        }
+        Ok(())
     }
 }
 

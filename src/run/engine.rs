@@ -121,6 +121,11 @@ impl Engine {
         self
     }
 
+    /// The opened model.
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
     /// The model, loaded by the first call; with a cache, on first use.
     pub(crate) fn load(&self, console: &Console) -> Result<&Arc<dyn DualEncoder>> {
         if let Some(encoder) = self.encoder.get() {

@@ -1,23 +1,25 @@
 //! The images of a run: which ones, how they are read, and a stream of their embeddings.
 
+mod walk;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
-use super::console::counted;
 use super::engine::Engine;
+use super::parts::{Division, Units};
 use super::pipeline::{Encoded, Means, ModelSlot, Pipeline};
 use super::session::Stop;
 use super::{Console, Outcome, advice};
 use crate::file::exhaustion;
 use crate::input::image::{EXTENSIONS, looks_like_image};
 use crate::input::paths::{
-    self, Entry, Expansion, FilesFrom, ImageRule, ImageSource, ListNotes, ListSource, PassedOver,
-    PathError, Separator,
+    self, Entry, Expansion, FilesFrom, ImageRule, ImageSource, ListSource, PathError, Separator,
 };
 use crate::output::FailureKind;
 use crate::run::flags::ImageArgs;
+pub(crate) use walk::Walk;
 
 /// Which files of a folder are images.
 pub(crate) const IMAGES: ImageRule = ImageRule {
@@ -34,6 +36,8 @@ pub(crate) struct Images {
     left_out: Vec<PathBuf>,
     /// Whether stdin is a tar archive.
     tar: bool,
+    /// How they are shared with other processes.
+    division: Option<Division>,
 }
 
 impl Images {
@@ -60,6 +64,7 @@ impl Images {
             files_from,
             left_out: Vec::new(),
             tar: args.tar,
+            division: None,
         })
     }
 
@@ -86,6 +91,11 @@ impl Images {
             left_out: folders,
             ..self
         }
+    }
+
+    /// Reads the share of `division` only, if there is one.
+    pub(crate) fn shared(self, division: Option<Division>) -> Self {
+        Self { division, ..self }
     }
 
     /// Whether the arguments name exactly one image.
@@ -136,29 +146,54 @@ impl Images {
 
     /// Starts reading and decoding; images are encoded by [`Running::for_each`].
     pub(crate) fn start(self, engine: &Engine, stop: Stop) -> Running {
-        let (arguments, files_from) = (self.arguments, self.files_from);
-        let (named, left_out) = (arguments.clone(), self.left_out);
+        let (arguments, files_from) = (self.arguments.clone(), self.files_from.clone());
+        // How many frames there are is not known, nor how many images a share has.
+        let is_known = !engine.has_frames() && !self.tar && self.division.is_none();
+        let count = move || {
+            is_known
+                .then(|| paths::count(&arguments, files_from.as_ref(), IMAGES))
+                .flatten()
+        };
+        let division = self.division;
+        let (sources, walk) = self.read();
+        let sources: Box<dyn Iterator<Item = Entry> + Send> = match division {
+            Some(division) => Box::new(Units::new(sources, division).of_share()),
+            None => Box::new(sources),
+        };
+        Running {
+            total: (!engine.is_single()).then(|| Box::new(count) as _),
+            walk,
+            is_share: division.is_some(),
+            ..Running::start(sources, engine, stop)
+        }
+    }
+
+    /// The units of the input, for a run in parts.
+    ///
+    /// # Errors
+    /// When an image is stdin, which no later run could read again.
+    pub(crate) fn units(self, division: Division) -> Result<(Units, Walk)> {
+        ensure!(
+            self.arguments.iter().all(|path| path.as_os_str() != "-"),
+            "stdin (-) cannot be read again, so it cannot be in parts; save it to a file, or name a \
+             file with --output"
+        );
+        let (sources, walk) = self.shared(Some(division)).read();
+        Ok((Units::new(sources, division), walk))
+    }
+
+    /// The entries of the input in order; if they are shared, archives among them are not entered.
+    fn read(self) -> (impl Iterator<Item = Entry> + Send + 'static, Walk) {
+        let (named, left_out) = (self.arguments, self.left_out);
         let is_read = move |entry: &Entry| match &entry.source {
             Ok(ImageSource::Path(path)) => {
                 !left_out.iter().any(|folder| path.starts_with(folder)) || named.contains(path)
             }
             _ => true,
         };
-        // How many frames there are is not known.
-        let is_known = !engine.has_frames() && !self.tar;
-        let count = move || {
-            is_known
-                .then(|| paths::count(&arguments, files_from.as_ref(), IMAGES))
-                .flatten()
-        };
-        let passed_over = self.sources.passed_over();
-        let list_notes = self.sources.list_notes();
-        Running {
-            total: (!engine.is_single()).then(|| Box::new(count) as _),
-            passed_over: Some(passed_over),
-            list_notes,
-            ..Running::start(self.sources.filter(is_read), engine, stop)
-        }
+        let sources = self.sources.folded(self.division.is_some());
+        let walk = Walk::of(&sources);
+        (sources.filter(is_read), walk)
     }
 }
 
@@ -186,9 +221,9 @@ pub(crate) struct Running {
     mean: bool,
     /// Counts the images, if progress is shown; may take a while.
     total: Option<Box<dyn FnOnce() -> Option<u64> + Send>>,
-    passed_over: Option<PassedOver>,
-    /// Notes about the list of images.
-    list_notes: ListNotes,
+    walk: Walk,
+    /// Whether other processes have the rest of the input.
+    is_share: bool,
 }
 
 impl Running {
@@ -204,8 +239,20 @@ impl Running {
             stop,
             mean: false,
             total: None,
-            passed_over: None,
-            list_notes: ListNotes::default(),
+            walk: Walk::default(),
+            is_share: false,
+        }
+    }
+
+    /// Starts reading and decoding the images of a unit.
+    pub(crate) fn of_unit(
+        sources: impl Iterator<Item = Entry> + Send + 'static,
+        engine: &Engine,
+        stop: Stop,
+    ) -> Self {
+        Self {
+            total: Some(Box::new(|| None)),
+            ..Self::start(sources, engine, stop)
         }
     }
 
@@ -245,7 +292,10 @@ impl Running {
         let _ = self.model.set(engine.load(console)?.clone());
         exhaustion::doing("reading images");
         self.stop.listen()?;
-        let mut counts = Counts::default();
+        let mut counts = Counts {
+            is_share: self.is_share,
+            ..Counts::default()
+        };
         if let Some(total) = self.total.take() {
             console.start_progress(total);
             counts.are_many = true;
@@ -266,24 +316,7 @@ impl Running {
                 "{n} images repeat earlier ones and were not encoded again"
             )),
         }
-        let notes = self.list_notes.all();
-        notes.iter().for_each(|note| console.note(note));
-        let passed_over = self.passed_over.unwrap_or_default();
-        if let Some(folders) = passed_over.system_folders() {
-            console.detail(&format!("skipped {folders}"));
-        }
-        if let Some((count, first)) = passed_over.shards() {
-            let first = first.display();
-            console.note(&format!(
-                "passed over {} in the folders; to read their images, pass them by name, such as {first}",
-                counted(count, "archive")
-            ));
-        }
-        match passed_over.count() {
-            0 => {}
-            1 => console.detail("skipped 1 file that is not an image"),
-            n => console.detail(&format!("skipped {n} files that are not images")),
-        }
+        self.walk.report(console);
         counts.signal = self.stop.signal();
         Ok(counts)
     }
@@ -298,11 +331,31 @@ pub(crate) struct Counts {
     pub(crate) kinds: BTreeMap<FailureKind, u64>,
     /// Whether more than one image was expected.
     are_many: bool,
+    /// Whether other processes have the rest of the input.
+    is_share: bool,
     /// The signal that ended the run early.
     pub(crate) signal: Option<i32>,
 }
 
 impl Counts {
+    /// Of a run in parts, to which [`Counts::again`] adds those of each.
+    pub(crate) fn of_many() -> Self {
+        Self {
+            are_many: true,
+            is_share: true,
+            ..Self::default()
+        }
+    }
+
+    /// Adds the counts of a part, of this run or an earlier one.
+    pub(crate) fn again(&mut self, answered: u64, failed: u64, kinds: &BTreeMap<FailureKind, u64>) {
+        self.answered += answered;
+        self.failed += failed;
+        for (kind, count) in kinds {
+            *self.kinds.entry(*kind).or_insert(0) += count;
+        }
+    }
+
     fn add(&mut self, encoded: &Encoded, console: &Console) {
         let image = &encoded.name().text;
         match &encoded.outcome {
@@ -330,7 +383,10 @@ impl Counts {
         match (self.signal, self.answered, self.failed) {
             (Some(signal), ..) => Outcome::Stopped(signal),
             (_, 0, 0) => {
-                console.note("no images found in the list or folders");
+                console.note(match self.is_share {
+                    true => "no images are in this share; a smaller --part-size makes more units",
+                    false => "no images found in the list or folders",
+                });
                 Outcome::Answered
             }
             (.., 0) => Outcome::Answered,

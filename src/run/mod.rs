@@ -12,6 +12,7 @@ pub(crate) mod images;
 pub(crate) mod labelling;
 pub(crate) mod labels;
 pub(crate) mod made_with;
+pub(crate) mod parts;
 pub(crate) mod pipeline;
 pub(crate) mod recalls;
 pub(crate) mod report;

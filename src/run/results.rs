@@ -202,6 +202,49 @@ impl Form {
         })
     }
 
+    /// That of parts: records are joined later, which not every format allows.
+    ///
+    /// # Errors
+    /// When an option does not apply to the format, or it cannot be joined.
+    pub(crate) fn of_parts(args: &OutputArgs) -> Result<Self> {
+        let format = args.format.unwrap_or(Format::Jsonl);
+        ensure!(
+            matches!(
+                format,
+                Format::Jsonl | Format::Csv | Format::Tsv | Format::Parquet
+            ),
+            "parts can be jsonl, csv, tsv or parquet, but not {}; choose another --format, or name \
+             a file with --output",
+            format.name()
+        );
+        Ok(Self {
+            format,
+            extras: args.file.extras(format)?,
+            end: PathEnd::Line,
+        })
+    }
+
+    /// The format's name, which is the suffix of its files.
+    pub(crate) fn name(&self) -> &'static str {
+        self.format.name()
+    }
+
+    /// The optional columns, as text.
+    pub(crate) fn options(&self) -> String {
+        let Extras {
+            mark,
+            frames,
+            image_bytes,
+        } = self.extras;
+        let all = [
+            (mark, "bom"),
+            (frames, "frames"),
+            (image_bytes, "image-bytes"),
+        ];
+        let all = all.iter().filter(|(has, _)| *has);
+        all.map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
+    }
+
     /// Adds columns for frames if it is CSV and records are about some.
     ///
     /// # Errors
@@ -274,13 +317,13 @@ pub(crate) struct Results<'a> {
 
 impl<'a> Results<'a> {
     pub(crate) fn open(
-        args: &OutputArgs,
+        output: Option<&Path>,
         form: Form,
         score: Score,
         model: &str,
         console: &'a Console,
     ) -> Result<Self> {
-        let file = match args.file.path() {
+        let file = match output {
             Some(path) => Some((AtomicFile::create(path)?, path.to_owned())),
             None => None,
         };
@@ -292,7 +335,7 @@ impl<'a> Results<'a> {
         };
         let style = output::Style {
             score: shown_score(score),
-            terminal: Destination::new(args.file.path()).terminal(console),
+            terminal: Destination::new(output).terminal(console),
             extras: form.extras,
             end: form.end,
             model: model.to_owned(),

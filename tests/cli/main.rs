@@ -37,6 +37,8 @@ mod messages;
 mod models;
 mod names;
 mod outputs;
+mod parts;
+mod parts_killed;
 mod probe;
 mod probe_parts;
 mod prompts;

@@ -113,6 +113,13 @@ pub(crate) fn of(file: &str, folder: &Path) -> Vec<Vec<u8>> {
         "rows.npy.partial" => vec![rows_in_progress()],
         "calibration.json" => json(json!({"temperature": 1.5, "none_threshold": 0.25,
             "model": "m", "model_sha256": "a", "labels_sha256": "b"})),
+        "run.json" => json(json!({"command": "classify", "format": "jsonl", "part_size": "10"})),
+        "part-000000.json" => json(
+            json!({"unit": 0, "share": "0/2", "inputs": "a", "answered": 1,
+            "failed": 1, "failed_by_kind": {"decode": 1},
+            "files": [{"name": "part-000000.jsonl", "bytes": 2, "sha256": "b"}]}),
+        ),
+        "units.json" => json(json!({"units": 3, "inputs": "a"})),
         "longclip-sorted.jsonl" => one(&sorted(folder)),
         "longclip-xmp.jsonl" => one(&labelled(folder)),
         "a.xmp" => one(

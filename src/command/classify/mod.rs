@@ -2,6 +2,7 @@
 
 mod checks;
 mod page;
+mod parts;
 mod question;
 mod sort;
 mod tag;
@@ -17,8 +18,11 @@ use super::classify::tag::TagArgs;
 use crate::run::calibration::Calibration;
 use crate::run::engine::Engine;
 use crate::run::failures::{FailureArgs, MadeBy};
-use crate::run::flags::{EngineArgs, FrameArgs, ImageArgs, LabelArgs, OutputArgs, ScoreArgs};
+use crate::run::flags::{
+    EngineArgs, FrameArgs, ImageArgs, LabelArgs, OutputArgs, PartArgs, ScoreArgs,
+};
 use crate::run::images::Images;
+use crate::run::parts::is_folder;
 use crate::run::results::{Form, Results};
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome, report};
@@ -195,6 +199,27 @@ Results:
   if --files-from names it (exit status 1). It predicts the best label, or with
   --threshold all that reach it. longclip schema describes the JSON.
 
+Many processes:
+  --shard I/N answers a share of the input. The input is divided into units: an
+  archive, or a block of --part-size images of lists, folders and arguments;
+  share I, from 0, answers the units I, I + N, I + 2N, …. Every share reads the
+  same lists. In a job array, --shard auto takes the share from the variables of
+  Slurm or AWS Batch. An Indexed Job of Kubernetes does not state its size, and a
+  requeued Slurm array may have fewer tasks: --shard auto/N takes only the index,
+  from 0, from them.
+
+  -o DIR/ (a name that ends in /, or an existing folder) writes a part per unit,
+  in the format of --format: jsonl, csv, tsv or parquet. A part that is whole is
+  kept, so a process that was stopped or killed is started again with the same
+  command; what it had begun is dropped. A part has the same bytes whoever writes
+  it, and two processes with the same share do no harm. The failures in parts
+  that are kept count in the exit status. The folder's run.json states what the
+  answers depend on: another model, other labels or flags, another list and other
+  CPU instructions are refused (status 2), naming the difference. On machines of
+  several kinds, set --precision and LONGCLIP_KERNEL. That the content of an image
+  changed is not noticed. longclip merge DIR checks that every part is there and
+  joins them to the file that one process would have written.
+
 Sorting:
   --link DIR, --copy DIR and --move DIR put each image into a folder named
   after its best label. Nothing is ever overwritten. A list of what is done is
@@ -248,6 +273,7 @@ Examples:
   longclip classify photos/ --labels cat dog --threshold 0.8 --xmp
   longclip classify photos/ --labels cat dog --threshold 0.8 --format paths
   longclip classify photos/ --probe pets.safetensors
+  longclip classify photos/ --labels cat dog -o parts/ --shard auto
   longclip classify photos.zip shard-000.tar --labels cat dog --format jsonl
   aws s3 cp s3://bucket/shard.tar - | longclip classify --tar - --labels cat dog
 
@@ -295,6 +321,8 @@ pub struct ClassifyArgs {
     engine: EngineArgs,
     #[command(flatten)]
     frames: FrameArgs,
+    #[command(flatten)]
+    parts: PartArgs,
 }
 
 /// Classifies images and writes one record each.
@@ -305,6 +333,8 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let started = Instant::now();
     // Everything that can be checked without a model is checked before one is downloaded.
     let images = Images::open(&args.images, &args.labels.labels)?;
+    let folder = parts::folder(&args)?;
+    let division = args.parts.division(folder.is_some())?;
     let mut question = Question::new(&args, console)?;
     args.sort.check(&args.images.images)?;
     args.tag
@@ -313,7 +343,11 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     let images = images.leave_out(args.sort.unread(&args.images.images));
     check_outputs(&args, &images)?;
     args.failures.check(args.output.file.path())?;
-    let form = Form::of(&args.output, console)?
+    let form = match folder {
+        Some(_) => Form::of_parts(&args.output)?,
+        None => Form::of(&args.output, console)?,
+    };
+    let form = form
         .with_frames(args.frames.are_single())?
         .with_images(&args.images.images)?
         .with_exact_names(|| images.has_odd_names());
@@ -329,8 +363,19 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         .frames(args.frames.frames)
         .thumbnails(args.report.is_some())
         .cached(cache)?;
+    if let (Some(folder), Some(division)) = (folder, division) {
+        let parted = parts::Parted {
+            args: &args,
+            form,
+            calibration: calibration.as_ref(),
+            engine: &engine,
+            started,
+        };
+        return parted.run(folder, division, images, &mut question, console);
+    }
     // Images are decoded while the model loads.
     let images = images
+        .shared(division)
         .start(&engine, Stop::default())
         .averaged(args.frames.frames_mean);
 
@@ -342,7 +387,13 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
     // The token table stays memory-mapped until the texts are encoded.
     session.checkpoint.unchanged()?;
     let model_name = &session.checkpoint.name;
-    let mut results = Results::open(&args.output, form, args.score.score, model_name, console)?;
+    let mut results = Results::open(
+        args.output.file.path(),
+        form,
+        args.score.score,
+        model_name,
+        console,
+    )?;
     let threshold = calibration.and_then(|calibration| calibration.none_threshold);
     let recorder = question.recorder(&args.score, threshold);
     let mut page = Page::create(&args, &session, &recorder)?;
@@ -407,8 +458,9 @@ fn with_failures(outcome: Outcome, failures: u64) -> Outcome {
 
 /// Fails if an output cannot be written, or would replace an input.
 fn check_outputs(args: &ClassifyArgs, images: &Images) -> Result<()> {
+    let file = args.output.file.path();
     let outputs = [
-        args.output.file.path(),
+        file.filter(|file| !is_folder(file)),
         args.report.as_deref(),
         args.failures.file(),
     ];

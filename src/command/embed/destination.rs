@@ -46,6 +46,22 @@ impl Destination {
         })
     }
 
+    /// A part at `path`, of the format of its suffix.
+    pub(super) fn of_part(path: &Path, about: About, console: &Console) -> Result<Self> {
+        Ok(Self {
+            making: Some(Making::open(path, &about, false, console)?),
+            about,
+            rows: 0,
+            failures: 0,
+            have_keys: false,
+        })
+    }
+
+    /// Writes a part, also one without rows.
+    pub(super) fn finish_part(self) -> Result<()> {
+        self.making.map_or(Ok(()), Making::finish)
+    }
+
     /// What earlier runs computed, with `--resume`.
     pub(super) fn earlier(&self) -> Option<Arc<Earlier>> {
         self.making.as_ref().and_then(Making::earlier)
@@ -107,7 +123,15 @@ impl Destination {
                     making.give_up("there was nothing to embed", console)?;
                 }
                 (0, 1..) => making.give_up("none of the inputs could be embedded", console)?,
-                _ => making.finish(console)?,
+                _ => {
+                    if self.failures > 0 && making.format != Format::Jsonl {
+                        console.note(&format!(
+                            "failed inputs are listed in {}",
+                            embedding::errors_of(&making.path).display()
+                        ));
+                    }
+                    making.finish()?;
+                }
             }
         }
         Ok(match (self.rows, self.failures) {
@@ -209,19 +233,13 @@ impl Making {
     }
 
     /// Writes the file, then removes the journal.
-    pub(super) fn finish(self, console: &Console) -> Result<()> {
+    pub(super) fn finish(self) -> Result<()> {
         let rows = Ordered {
             entries: Entries::open(&self.journal.file()?, &self.about)?,
             making: &self,
         };
         embedding::write(self.format, &self.path, &self.about, &rows)
             .with_context(|| self.kept())?;
-        if self.failures > 0 && self.format != Format::Jsonl {
-            console.note(&format!(
-                "failed inputs are listed in {}",
-                embedding::errors_of(&self.path).display()
-            ));
-        }
         self.remove_journal()
     }
 

@@ -2,6 +2,7 @@
 
 mod destination;
 mod earlier;
+mod parts;
 mod texts;
 
 use std::path::PathBuf;
@@ -14,9 +15,10 @@ use crate::embedding::{Dtype, Failure, Format, Item, Row, errors_of, journal_of,
 use crate::output::{FailureKind, Name};
 use crate::run::engine::Engine;
 use crate::run::failures::{FailureArgs, MadeBy};
-use crate::run::flags::{EngineArgs, FrameArgs, ImageArgs, LongTextArgs};
+use crate::run::flags::{EngineArgs, FrameArgs, ImageArgs, LongTextArgs, PartArgs};
 use crate::run::images::Images;
 use crate::run::made_with::about_images;
+use crate::run::parts::{Division, is_folder};
 use crate::run::pipeline::Encoded;
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome, flags};
@@ -38,6 +40,11 @@ Frames:
   With --frames, each frame of an animation or video has a row, named a.gif#3;
   with --frames-mean, one row per file has their mean. longclip help classify,
   "Animations and video", says more.
+
+Many processes:
+  --shard and -o DIR/ divide the input as in longclip classify ("Many
+  processes"). The parts are files of embeddings in the format of --format, and
+  longclip merge DIR -o FILE joins them.
 
 Resuming:
   --resume computes images that are new or changed and keeps the rest. The
@@ -95,6 +102,20 @@ pub struct EmbedArgs {
     engine: EngineArgs,
     #[command(flatten)]
     frames: FrameArgs,
+    /// With -o DIR/: format of the parts [default: npy]
+    #[arg(short, long, value_name = "FORMAT", help_heading = "Output", value_parser = format())]
+    format: Option<Format>,
+    #[command(flatten)]
+    parts: PartArgs,
+}
+
+fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
+    flags::names(&[
+        ("npy", Format::Npy),
+        ("safetensors", Format::Safetensors),
+        ("parquet", Format::Parquet),
+        ("jsonl", Format::Jsonl),
+    ])
 }
 
 fn dtype() -> impl clap::builder::TypedValueParser<Value = Dtype> {
@@ -135,7 +156,19 @@ pub fn run(mut args: EmbedArgs, console: &Console) -> Result<Outcome> {
         has_images || args.frames.frames.is_none(),
         "--frames applies to images, not to texts; drop it"
     );
+    let has_parts = args.output.as_deref().is_some_and(is_folder);
+    let division = args.parts.division(has_parts)?;
+    ensure!(
+        has_images || division.is_none(),
+        "--shard and -o DIR/ divide images, not texts; name a file with --output"
+    );
+    ensure!(
+        has_parts || args.format.is_none(),
+        "--format is about the parts of -o DIR/; the suffix of --output selects the format of a \
+         file"
+    );
     match &args.output {
+        Some(folder) if has_parts => return parts::run(&args, folder, division, console),
         Some(path) => Format::of_path(path)?.check_dtype(args.dtype)?,
         None => ensure!(
             args.dtype == Dtype::F32,
@@ -143,13 +176,13 @@ pub fn run(mut args: EmbedArgs, console: &Console) -> Result<Outcome> {
         ),
     }
     if has_images {
-        embed_images(args, console)
+        embed_images(args, division, console)
     } else {
         texts::run(&args, console)
     }
 }
 
-fn embed_images(args: EmbedArgs, console: &Console) -> Result<Outcome> {
+fn embed_images(args: EmbedArgs, division: Option<Division>, console: &Console) -> Result<Outcome> {
     let started = Instant::now();
     // Everything that can be checked without a model is checked before one is downloaded.
     let images = Images::open(&args.images, &[])?;
@@ -174,6 +207,7 @@ fn embed_images(args: EmbedArgs, console: &Console) -> Result<Outcome> {
         engine = engine.recall(|cache| Resumed { earlier, cache });
     }
     let images = images
+        .shared(division)
         .start(&engine, Stop::default())
         .averaged(args.frames.frames_mean);
     engine.load(console)?;

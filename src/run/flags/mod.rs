@@ -2,6 +2,7 @@
 
 mod decode;
 mod hub;
+mod parts;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use value::{RECORDS, activation, delimiter, heads, long_text, precision, score};
 
 pub(crate) use decode::{DecodeArgs, FrameArgs};
 pub(crate) use hub::HubArgs;
+pub(crate) use parts::PartArgs;
 pub(crate) use value::{SUMMARY, at_once, count, finite, formats, names};
 
 /// Messages on stderr.
