@@ -40,7 +40,7 @@
 //! `evaluate` and `calibrate` compare answers with those of a data set (`input::dataset`,
 //! `task::metric`, `task::calibration`, `task::retrieval`, `output::evaluation`, `output::report`);
 //! `probe` trains a classifier on embeddings (`task::linear_probe`, `embedding::probe`), which
-//! replaces the texts in `classify --probe`; `finetune` turns pairs of images and captions
+//! replaces the texts in `classify --probe`, as labels that `labels` encoded do; `finetune` turns pairs of images and captions
 //! (`input::dataset::pairs`) into batches for [`train`]. With `--cache` the towers run only for what
 //! `embedding::cache` does not hold.
 //!

@@ -162,7 +162,7 @@ fn archive(path: &Path) -> Result<()> {
     for entry in paths::expand(vec![path.to_owned()], None, IMAGES)? {
         match entry.source? {
             ImageSource::Member(member) => drop(member.read(&options)?),
-            _ => bail!("it is no archive"),
+            _ => bail!("it is not an archive"),
         }
     }
     labelled(path, &LabelledOptions::usual("test").or_shards(), IMAGES).map(drop)

@@ -23,8 +23,8 @@ pub(crate) struct Piece {
     pub(crate) failures: usize,
 }
 
-/// Writes the rows of `pieces`, of which one at least has some, to a file at `path`: the bytes of a
-/// file that was written at once.
+/// Writes the rows of `pieces` to a file at `path`: the bytes of a file that was written at once. At
+/// least one piece must have rows.
 ///
 /// # Errors
 /// When a file was made with something else than the first, cannot be read or written, or another

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub enum FailureKind {
     /// A line of a list that names no input.
     Line,
-    /// There is no such file.
+    /// The file does not exist.
     Missing,
     /// The file may not be read.
     Denied,

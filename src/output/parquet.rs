@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
-use parquet::basic::Compression;
+use parquet::basic::{Compression, ZstdLevel};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::data_type::{
     BoolType, ByteArray, ByteArrayType, DoubleType, FloatType, Int32Type, Int64Type,
@@ -57,7 +57,7 @@ impl ParquetWriter {
         let schema = parse_message_type(SCHEMA).map_err(|error| into_io(error.into()))?;
         let properties = WriterProperties::builder()
             .set_created_by(format!("longclip version {}", env!("CARGO_PKG_VERSION")))
-            .set_compression(Compression::SNAPPY)
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .build();
         let writer = SerializedFileWriter::new(sink, Arc::new(schema), Arc::new(properties));
         Ok(Self {

@@ -347,6 +347,16 @@ impl Counts {
         }
     }
 
+    /// Counts images that were answered as failed, since something that was to be done with the
+    /// answer failed.
+    pub(crate) fn fail(&mut self, kind: FailureKind, count: u64) {
+        if count > 0 {
+            self.answered = self.answered.saturating_sub(count);
+            self.failed += count;
+            *self.kinds.entry(kind).or_insert(0) += count;
+        }
+    }
+
     /// Adds the counts of a part, of this run or an earlier one.
     pub(crate) fn again(&mut self, answered: u64, failed: u64, kinds: &BTreeMap<FailureKind, u64>) {
         self.answered += answered;

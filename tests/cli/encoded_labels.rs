@@ -60,10 +60,7 @@ fn records_are_the_bytes_of_the_same_texts() {
 #[test]
 fn figures_and_digests_are_those_of_the_same_texts() {
     let room = room();
-    let texts = ["--labels-file", "labels.csv", "--templates", "photo"];
-    labels(&room, &texts).ends_with(0);
     let evaluated = |more: &[&str]| -> Value {
-        room.file("map.csv", "cat,cat\ndog,dog\n");
         let start = ["evaluate", "d", "-m", small::model(), "-f", "json"];
         let ran = room.longclip(&[&start, more].concat(), &[]).ends_with(1);
         serde_json::from_str(&ran.out).unwrap()

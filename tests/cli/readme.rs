@@ -245,6 +245,7 @@ fn room() -> Room {
         .collect();
     room.file("pairs.jsonl", pairs);
     room.file("labels.txt", "cat\ndog\n");
+    room.file("list.jsonl", "{\"id\": 7, \"path\": \"img.jpg\"}\n");
     room.file("short.txt", "cat\ndog\nother\n");
     room.file("long.txt", "cat\ndog\nother\n");
     room.file("captions.txt", format!("a cat\n{}\n", "a dog ".repeat(200)));

@@ -1,4 +1,4 @@
-//! Lists of objects, whose keys come back; failures by kind, how many a run may have, and summaries.
+//! Lists of objects with keys that come back; failures by kind, how many a run may have, and summaries.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -138,9 +138,9 @@ fn an_object_may_name_an_image_in_an_archive() {
         .classify(&[&["x.tar.d/d/0002.png"], &LABELS[..]].concat())
         .record();
     assert_eq!(found[0]["predictions"], alone["predictions"]);
-    // Its images are no files.
+    // Its images are not files.
     let copied = listed(&room, &line(1, "d/0002"), &["--copy", "sorted"], 2);
-    assert!(copied.contains("its images are no files"), "{copied}");
+    assert!(copied.contains("its images are not files"), "{copied}");
     // All images of an archive have the keys of its line.
     let all = records(&listed(&room, "{\"path\":\"x.tar\",\"n\":7}\n", &[], 0));
     assert_eq!(all.len(), 3);
@@ -326,6 +326,41 @@ fn failures_within_the_allowance_are_status_0() {
         room.classify(&[&["a.png", &flag], &LABELS[..]].concat())
             .ends_with(2);
     }
+}
+
+#[test]
+fn what_cannot_be_placed_is_a_failure_too() {
+    let room = Room::with(&["a.png", "b.png"]);
+    // A file lies where the folder of the label would be.
+    room.file("sorted/cat", "");
+    room.file("sorted/dog", "");
+    let ran = |more: &[&str], code: i32| -> Value {
+        let arguments = [&["a.png", "b.png", "--copy", "sorted"], &LABELS[..], more].concat();
+        let ran = room.classify(&[&arguments[..], &["--summary", "s.json"]].concat());
+        for record in ran.ends_with(code).records() {
+            assert_eq!(record["error_kind"], "place", "{record}");
+        }
+        serde_json::from_str(&room.read("s.json")).unwrap()
+    };
+    let summary = ran(&["--max-errors", "0"], 1);
+    assert_eq!(summary["failed_by_kind"], json!({"place": 2}));
+    assert_eq!(
+        (&summary["answered"], &summary["failed"]),
+        (&json!(0), &json!(2))
+    );
+    ran(&["--max-errors", "2"], 0);
+}
+
+#[test]
+fn a_list_of_objects_in_another_encoding_is_said() {
+    let room = Room::with(&["a.png"]);
+    let text = "{\"id\":1,\"path\":\"a.png\"}\n";
+    let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    // Without a byte order mark.
+    room.file("list", wide);
+    let ran = room.classify(&[&["--files-from", "list"], &LABELS[..]].concat());
+    assert_eq!(ran.record()["id"], 1);
+    ran.ends_with(0).says(&["list: ", "UTF-16"]);
 }
 
 #[test]

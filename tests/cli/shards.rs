@@ -233,6 +233,10 @@ fn names_lead_nowhere_and_links_are_refused() {
     }
 }
 
+fn three() -> [(&'static str, Vec<u8>); 3] {
+    [("1.png", "1"), ("2.png", "2"), ("3.png", "3")].map(|(name, seed)| (name, png(seed)))
+}
+
 /// The images that are answered, and the error of the last record.
 fn answered(ran: &Ran) -> (Vec<String>, String) {
     let records = ran.records();
@@ -250,11 +254,7 @@ fn answered(ran: &Ran) -> (Vec<String>, String) {
 
 #[test]
 fn a_damaged_archive_is_answered_up_to_there_and_is_one_error() {
-    let files = [
-        ("1.png", png("1")),
-        ("2.png", png("2")),
-        ("3.png", png("3")),
-    ];
+    let files = three();
     let whole = tar(&files);
     let room = Room::new();
     let mut flipped = gzip(&whole);
@@ -348,11 +348,7 @@ fn with_field(mut zip: Vec<u8>, local: usize, central: usize, value: [u8; 2]) ->
 
 #[test]
 fn files_in_a_zip_that_are_not_understood_are_named() {
-    let files = [
-        ("1.png", png("1")),
-        ("2.png", png("2")),
-        ("3.png", png("3")),
-    ];
+    let files = three();
     let room = Room::new();
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default().large_file(true);
@@ -409,11 +405,11 @@ fn what_needs_files_refuses_archives() {
     room.file("x.tar", tar(&[("1.png", png("1"))]));
     for more in [&["--copy", "out"][..], &["--xmp"], &["-f", "label-studio"]] {
         let ran = room.classify(&[&["x.tar"], &LABELS[..], more].concat());
-        ran.ends_with(2).says(&["x.tar: its images are no files"]);
+        ran.ends_with(2).says(&["x.tar: its images are not files"]);
         let listed = [&["--files-from", "-"], &LABELS[..], more].concat();
         let ran = room.classify_with_stdin(&listed, b"x.tar\n");
         assert!(
-            ran.stderr().contains("x.tar: its images are no files"),
+            ran.stderr().contains("x.tar: its images are not files"),
             "{more:?}"
         );
     }
@@ -464,11 +460,11 @@ fn evaluated(room: &Room, name: &str, files: Files<'_>, code: i32) -> Ran {
 }
 
 #[test]
-fn labels_lie_beside_the_images_or_are_their_folders() {
+fn labels_are_next_to_the_images_or_are_their_folders() {
     let text = |text: &str| text.as_bytes().to_vec();
     let images = ["1", "2", "3", "4"].map(png);
     let [one, two, three, four] = images;
-    let beside = [
+    let labelled = [
         ("d/1.png", one.clone()),
         ("d/2.png", two.clone()),
         ("d/2.json", text("{\"label\": \"cat\", \"url\": \"x\"}")),
@@ -488,9 +484,9 @@ fn labels_lie_beside_the_images_or_are_their_folders() {
     let room = Room::new();
     let mut found = Vec::new();
     for ending in [".tar", ".tgz", ".zip"] {
-        let name = format!("beside{ending}");
+        let name = format!("labelled{ending}");
         // Class numbers and names do not mix.
-        let files = beside.iter().map(|(name, content)| match *name {
+        let files = labelled.iter().map(|(name, content)| match *name {
             "d/2.json" => (*name, text("{\"label\": 0}")),
             _ => (*name, content.clone()),
         });

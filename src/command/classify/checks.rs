@@ -23,12 +23,12 @@ pub(super) fn check_frames(args: &ClassifyArgs) -> Result<()> {
 pub(super) fn needs_files(args: &ClassifyArgs, form: &Form) -> Option<&'static str> {
     if args.sort.folder().is_some() || args.tag.is_asked() {
         Some(
-            "its images are no files, which --link, --copy, --move and --xmp need; unpack it and \
+            "its images are not files, which --link, --copy, --move and --xmp need; unpack it and \
              pass the folder, or drop these flags",
         )
     } else {
         form.needs_files().then_some(
-            "its images are no files, which Label Studio needs; unpack it and pass the folder, or \
+            "its images are not files, which Label Studio needs; unpack it and pass the folder, or \
              choose another --format",
         )
     }

@@ -15,6 +15,7 @@ use clap::{ArgGroup, Args};
 
 use super::classify::sort::SortArgs;
 use super::classify::tag::TagArgs;
+use crate::output::FailureKind;
 use crate::run::calibration::Calibration;
 use crate::run::engine::Engine;
 use crate::run::failures::{FailureArgs, MadeBy};
@@ -46,7 +47,7 @@ Archives:
   A .tar (plain, or compressed by gzip or zstd: .tar.gz, .tgz, .tar.zst) or .zip
   among the images or in --files-from is read as a folder of that name, in its
   own order: photos.zip/dir/a.jpg. Nothing is unpacked to disk, and one image at a
-  time is read. Hidden files, system folders and what is no image are skipped.
+  time is read. Hidden files, system folders and other files are skipped.
   Names that lead out of an archive (../a.jpg, /a.jpg) are shortened in results.
   With --tar, - is a tar archive on stdin, read as it streams; its images are
   -/dir/a.jpg. Links, sparse and encrypted files are errors of these images; an
@@ -190,7 +191,7 @@ Results:
 
   parquet has the columns of csv with types, one row per prediction (rank 1 is
   the best), the exact bytes of odd paths, "uncertain" and "warnings"; it is
-  compressed with Snappy and complete only at the end. paths lists the images
+  compressed with zstd and complete only at the end. paths lists the images
   that have a label: with --threshold those that reach it, without the images
   that are uncertain or whose best label is --none-label. label-studio is one
   array of tasks for an interface with <Image name="image" value="$image"/> and
@@ -424,7 +425,7 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         labels_sha256: labels_sha256.as_deref(),
         probe_sha256: probe_sha256.as_deref(),
     };
-    let counts = match counts {
+    let mut counts = match counts {
         Ok(counts) => counts,
         Err(error) => {
             // What was done to images and sidecars already has no other record.
@@ -444,7 +445,9 @@ pub fn run(args: ClassifyArgs, console: &Console) -> Result<Outcome> {
         Some(_) => results.keep_partial()?,
         None => results.finish()?,
     }
-    let outcome = with_failures(counts.outcome(console), not_sorted + not_tagged + left_out);
+    let not_placed = not_sorted + not_tagged + left_out;
+    let outcome = with_failures(counts.outcome(console), not_placed);
+    counts.fail(FailureKind::Place, not_placed);
     args.failures.end(&made_by, &counts, outcome)
 }
 

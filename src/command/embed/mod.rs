@@ -217,14 +217,18 @@ fn embed_images(args: EmbedArgs, division: Option<Division>, console: &Console) 
     })?;
     engine.finish(console);
     let outcome = destination.finish(counts.signal, console)?;
-    let made_by = MadeBy {
+    args.failures
+        .end(&made_by(started, &session), &counts, outcome)
+}
+
+fn made_by(started: Instant, session: &Session) -> MadeBy<'_> {
+    MadeBy {
         command: "embed",
         started,
-        session: &session,
+        session,
         labels_sha256: None,
         probe_sha256: None,
-    };
-    args.failures.end(&made_by, &counts, outcome)
+    }
 }
 
 /// Passes on an image's row, or where an earlier run stored it.

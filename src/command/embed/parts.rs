@@ -6,10 +6,9 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 
 use super::destination::Destination;
-use super::{EmbedArgs, Format, take};
+use super::{EmbedArgs, Format, made_by, take};
 use crate::embedding::About;
 use crate::run::engine::Engine;
-use crate::run::failures::MadeBy;
 use crate::run::images::Images;
 use crate::run::made_with::about_images;
 use crate::run::parts::{self, Division, Folder, Parts};
@@ -65,13 +64,9 @@ pub(super) fn run(
         Ok(counts)
     })?;
     engine.finish(console);
-    let made_by = MadeBy {
-        command: "embed",
-        started,
-        session: &session,
-        labels_sha256: None,
-        probe_sha256: None,
-    };
-    args.failures
-        .end(&made_by, &counts, counts.outcome(console))
+    args.failures.end(
+        &made_by(started, &session),
+        &counts,
+        counts.outcome(console),
+    )
 }

@@ -1,7 +1,7 @@
 //! Labelled datasets: images with one class each, or with captions.
 //!
 //! - A folder with one subfolder per class; images at any depth belong to its class.
-//! - Archives of images with a `.cls` or `.json` beside each, or with one folder per class.
+//! - Archives of images with a `.cls` or `.json` next to each, or with one folder per class.
 //! - Tables, JSON Lines or JSON with a path and a label (or captions) per image; paths are relative
 //!   to the file. Image folders on the Hugging Face Hub keep such a file, `metadata.jsonl` or
 //!   `.csv`, with the images.
@@ -62,7 +62,7 @@ pub(crate) struct Labelled {
     pub samples: Vec<Sample>,
     /// Messages for the user.
     pub remarks: Vec<Remark>,
-    /// The archives that hold the images, which are then no files.
+    /// The archives that hold the images, if they are not files.
     shards: Vec<PathBuf>,
 }
 

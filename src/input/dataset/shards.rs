@@ -1,4 +1,4 @@
-//! Archives of images with one class each: beside an image (`0001.jpg`) lies its label as a text
+//! Archives of images with one class each: next to an image (`0001.jpg`) is its label as a text
 //! (`0001.cls`) or in an object (`0001.json`), as in WebDataset; or images lie in one folder per class.
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,7 +20,7 @@ const LABEL_KEYS: [&str; 3] = ["label", "cls", "class"];
 /// An image that was found.
 type Image = Result<PathBuf, PathError>;
 
-/// Lists the images of the archives, of which `root` is the name.
+/// Lists the images of the archives that `root` names.
 pub(super) fn labelled(root: &Path, shards: Vec<PathBuf>, rule: ImageRule) -> Result<Labelled> {
     let passed_over = PassedOver::default();
     let mut reading = Reading::default();
@@ -44,7 +44,7 @@ pub(super) fn labelled(root: &Path, shards: Vec<PathBuf>, rule: ImageRule) -> Re
         (false, None) => {}
         (false, Some(first)) => bail!(
             "{} images of {shown} have no label, such as {}; add a .cls or a .json with a label \
-             beside each",
+             next to each",
             unlabelled.len(),
             name(first).display()
         ),
@@ -183,7 +183,7 @@ fn by_folder(
     }
     if classes.is_empty() {
         bail!(
-            "the images of {} have no labels; add a .cls or a .json with a label beside each, or \
+            "the images of {} have no labels; add a .cls or a .json with a label next to each, or \
              one folder per class",
             root.display()
         );

@@ -120,6 +120,9 @@ impl List {
 
     /// An image, or why the line names none; with the line's keys if it is an object.
     fn check(&mut self, line: Line) -> Entry {
+        if let Some(guess) = line.guess {
+            self.notes.add(format!("{}: {guess}", self.name));
+        }
         let number = line.number;
         if let Some(object) = self.object(&line) {
             return objects::entry(object, &self.name, number, &mut self.shards);
@@ -136,9 +139,6 @@ impl List {
     }
 
     fn path(&mut self, line: Line) -> Result<ImageSource, PathError> {
-        if let Some(guess) = line.guess {
-            self.notes.add(format!("{}: {guess}", self.name));
-        }
         let number = line.number;
         let entry = match self.separator {
             Separator::Line => "line",

@@ -13,8 +13,8 @@ use crate::output::FailureKind;
 const MOST_OPEN: usize = 8;
 
 /// Finds images in archives by their keys. As long as they are asked for in the order of their
-/// archive, each is read once, besides its names.
-pub struct Shards {
+/// archive, each is read once, and its names once more.
+pub(crate) struct Shards {
     rule: ImageRule,
     /// The last one used is the last.
     open: Vec<Shard>,
@@ -38,7 +38,7 @@ struct Shard {
 impl Shards {
     /// No archive is open yet. `rule` decides what an image is.
     #[must_use]
-    pub fn new(rule: ImageRule) -> Self {
+    pub(crate) fn new(rule: ImageRule) -> Self {
         let open = Vec::new();
         Self { rule, open }
     }
@@ -49,7 +49,7 @@ impl Shards {
     /// # Errors
     /// When `path` is not an archive or is damaged before the image, when no image has the key or
     /// several have, and when the image cannot be read.
-    pub fn member(&mut self, path: &Path, key: &str) -> Result<Member, PathError> {
+    pub(crate) fn member(&mut self, path: &Path, key: &str) -> Result<Member, PathError> {
         let found = self.shard(path).and_then(|shard| shard.find(key));
         found.map_err(|error| PathError {
             path: path.join(key),

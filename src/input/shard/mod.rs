@@ -24,7 +24,7 @@ use super::image::{self, DecodeOptions, ImageBytes};
 use super::paths::{ImageRule, PassedOver, PathError, SNIFFED_BYTES, is_system};
 use crate::file::{guard, open as opening};
 use crate::output::FailureKind;
-pub use keyed::Shards;
+pub(crate) use keyed::Shards;
 pub(crate) use name::key;
 
 /// A kind of archive.
@@ -36,7 +36,7 @@ pub(crate) enum Kind {
     Zip,
 }
 
-/// Longer files are no labels.
+/// Longer files are not labels.
 const TEXT_BYTES: u64 = 1 << 20;
 
 /// Names of archives end in these, in lower case.
@@ -171,7 +171,7 @@ fn caught<T>(read: impl FnOnce() -> Result<T>) -> Result<T> {
         .unwrap_or_else(|| Err(anyhow!("longclip crashed on this archive; this is a bug")))
 }
 
-/// An image, or a text beside images.
+/// An image, or a text that belongs to one.
 pub(crate) enum Item {
     /// An image, or why it cannot be read.
     Image(Result<Member, PathError>),
@@ -194,7 +194,7 @@ pub(crate) struct Members {
 /// Opens the archive at `path`.
 ///
 /// # Errors
-/// When it cannot be opened or is no archive of its kind.
+/// When it cannot be opened or is not an archive of its kind.
 pub(crate) fn open(
     path: &Path,
     kind: Kind,
@@ -236,7 +236,7 @@ impl Members {
         }
     }
 
-    /// The next image or text beside images; `is_text` says which names are texts.
+    /// The next image or text; `is_text` says which names are texts.
     pub(crate) fn next_or_text(
         &mut self,
         is_text: fn(&Path) -> bool,

@@ -124,7 +124,7 @@ impl Tar {
     /// Opens a file.
     ///
     /// # Errors
-    /// When it cannot be opened, or is no tar archive.
+    /// When it cannot be opened, or is not a tar archive.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let reading = || "cannot be read";
         let mut file = open::stream(path).with_context(reading)?;
@@ -159,7 +159,7 @@ impl Tar {
     /// Opens what comes on a stream.
     ///
     /// # Errors
-    /// When it cannot be read, or is no tar archive.
+    /// When it cannot be read, or is not a tar archive.
     pub(super) fn of_stream(mut stream: Box<dyn Read + Send>) -> Result<Self> {
         let start = first(&mut stream, 4).context("cannot be read")?;
         let packing = Packing::of(&start);

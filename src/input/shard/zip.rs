@@ -23,7 +23,7 @@ pub(super) struct Zip {
     next: usize,
 }
 
-/// A file of which only so much may be read.
+/// A file that may be read up to a limit.
 struct Metered {
     file: BufReader<File>,
     allowance: u64,
@@ -106,7 +106,7 @@ impl Archive for Zip {
         }
         ensure!(
             !self.archive.has_duplicate_names(),
-            "the archive has several files of one name, of which only one was read"
+            "the archive has several files of one name; only one was read"
         );
         Ok(None)
     }

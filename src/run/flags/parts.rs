@@ -19,7 +19,7 @@ pub(crate) struct PartArgs {
     /// Kubernetes (JOB_COMPLETION_INDEX), and takes the index, from 0, as it is.
     #[arg(long, value_name = "I/N|auto", value_parser = share)]
     pub shard: Option<ShareChoice>,
-    /// Images per unit, of which each is a part of -o DIR/ [default: 10000]
+    /// Images per unit; each unit is a part of -o DIR/ [default: 10000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     pub part_size: Option<u64>,
 }

@@ -334,7 +334,7 @@ impl Folder {
                 Some(part) => parts.push(part),
                 None => missing.push(unit),
             }
-            // A count that cannot be is no reason to look for as many files.
+            // An impossible count must not start a search for as many files.
             if missing.len() > MOST_MISSING {
                 break;
             }

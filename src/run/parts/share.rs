@@ -58,7 +58,7 @@ impl std::str::FromStr for Share {
 
     fn from_str(text: &str) -> Result<Self> {
         let numbers = text.split_once('/').map(|(index, count)| {
-            // A sign is no digit of a number of a share.
+            // Parsing accepts a sign.
             let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
                 true => text.parse().ok(),
                 false => None,

@@ -21,8 +21,8 @@ pub(crate) struct Division {
     pub(crate) part_size: u64,
 }
 
-/// The units of an input, whose archives are [folded](crate::input::paths::Expansion::folded). One
-/// is read at a time; clones share their place.
+/// The units of an input with [folded](crate::input::paths::Expansion::folded) archives. One is read
+/// at a time; clones share their place.
 #[derive(Clone)]
 pub(crate) struct Units(Arc<Mutex<Reading>>);
 
