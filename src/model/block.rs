@@ -1,5 +1,7 @@
 //! A pre-norm transformer block, and a stack of them.
 
+use std::ops::Range;
+
 use anyhow::{Result, bail};
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -146,6 +148,24 @@ impl Transformer {
             x = block.forward(x, sequences)?;
         }
         last.forward_pooled(&x, sequences, queries)
+    }
+
+    /// `x` [rows, width] through the blocks `layers` -> the same shape.
+    ///
+    /// On the CPU `x` is written in place, so the caller must own it.
+    pub(super) fn forward(
+        &self,
+        x: Tensor,
+        sequences: &Sequences,
+        layers: Range<usize>,
+    ) -> Result<Tensor> {
+        let mut blocks = self.blocks[layers].iter();
+        blocks.try_fold(x, |x, block| block.forward(x, sequences))
+    }
+
+    /// How many blocks there are.
+    pub(super) fn layers(&self) -> usize {
+        self.blocks.len()
     }
 
     /// Like [`Self::forward_pooled`] for several groups of images on the CPU, each pooled at the

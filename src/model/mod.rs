@@ -10,6 +10,7 @@ pub mod device;
 mod layer;
 mod resnet;
 pub(crate) mod sequences;
+mod states;
 mod text_transformer;
 mod vision_transformer;
 mod weights;
@@ -29,6 +30,7 @@ use weights::Weights;
 
 pub use device::Compute;
 pub use sequences::Sharing;
+pub use states::{Layer, Patches, TextStates};
 
 /// A model that embeds images and texts into one space.
 ///
@@ -60,7 +62,8 @@ pub trait DualEncoder: Send + Sync {
 /// CLIP, or Long-CLIP with its longer positional embedding.
 pub struct Clip {
     architecture: Architecture,
-    image: Image,
+    /// `None` if only texts are encoded.
+    image: Option<Image>,
     /// `None` if only images are encoded.
     text: Option<TextTransformer>,
     logit_scale: f32,
@@ -100,6 +103,8 @@ pub enum Towers {
     Both,
     /// That of images; the weights of the other are not read.
     Image,
+    /// That of texts, likewise.
+    Text,
 }
 
 /// Builds the towers from a checkpoint, for one kind of arithmetic.
@@ -124,17 +129,13 @@ pub fn load_some(checkpoint: &Checkpoint, compute: &Compute, towers: Towers) -> 
         }
     }
     let weights = Weights::new(checkpoint, compute);
-    let has_text = towers == Towers::Both;
-    let text = || {
-        has_text
-            .then(|| TextTransformer::load(&weights))
-            .transpose()
-    };
-    let (image, text) = rayon::join(|| Image::load(&weights), text);
+    let image = || (towers != Towers::Text).then(|| Image::load(&weights));
+    let text = || (towers != Towers::Image).then(|| TextTransformer::load(&weights));
+    let (image, text) = rayon::join(image, text);
     let clip = Clip {
         architecture: checkpoint.architecture.clone(),
-        image: image?,
-        text: text?,
+        image: image.transpose()?,
+        text: text.transpose()?,
         logit_scale: checkpoint.logit_scale()?,
         logit_bias: checkpoint.logit_bias()?,
     };
@@ -178,7 +179,9 @@ impl DualEncoder for Clip {
             "the pixels have shape {:?}, but this model reads [n, 3, {size}, {size}]",
             pixels.dims()
         );
-        unit_length(kernel::in_pool(|| self.image.encode(pixels))?)
+        let image = self.image.as_ref();
+        let image = image.context("the image tower was not loaded")?;
+        unit_length(kernel::in_pool(|| image.encode(pixels))?)
     }
 
     fn encode_text(&self, texts: &[TokenIds]) -> Result<Tensor> {

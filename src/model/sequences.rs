@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use crate::input::tokenizer::TokenIds;
+use crate::input::tokenizer::{PaddedIds, TokenIds};
 use crate::kernel::Segment;
 
 /// How much work the texts of a batch share.
@@ -64,17 +64,31 @@ pub(crate) struct TextRows {
 }
 
 impl TextRows {
-    /// Lays out `texts`, none of them empty.
-    pub(crate) fn new(texts: &[&TokenIds], sharing: Sharing) -> Self {
-        let mut rows = Self {
+    /// No rows yet of this many texts.
+    fn of(texts: usize) -> Self {
+        Self {
             token_ids: Vec::new(),
             positions: Vec::new(),
             sequences: Sequences {
                 segments: Vec::new(),
                 causal: true,
             },
-            pooled: vec![0; texts.len()],
-        };
+            pooled: vec![0; texts],
+        }
+    }
+
+    /// Lays out `texts` with their padding.
+    pub(crate) fn padded(texts: &[PaddedIds]) -> Self {
+        let mut rows = Self::of(texts.len());
+        for (index, text) in texts.iter().enumerate() {
+            rows.pooled[index] = rows.segment(text.as_slice(), 0, &[]).start + text.end();
+        }
+        rows
+    }
+
+    /// Lays out `texts`, none of them empty.
+    pub(crate) fn new(texts: &[&TokenIds], sharing: Sharing) -> Self {
+        let mut rows = Self::of(texts.len());
         match sharing {
             Sharing::Nothing => {
                 for (index, text) in texts.iter().enumerate() {

@@ -3,13 +3,15 @@
 use anyhow::{Context as _, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
+use super::attention::gather;
 use super::block::Transformer;
 use super::device::Compute;
 use super::layer::{LayerNorm, Linear};
 use super::sequences::{Sharing, TextRows};
+use super::states::{Layer, TextStates, values};
 use super::weights::{Weights, check_finite};
 use crate::checkpoint::container::StoredTensor;
-use crate::input::tokenizer::TokenIds;
+use crate::input::tokenizer::{PaddedIds, TokenIds};
 use crate::kernel;
 
 /// Maximum rows that pass through the tower together; bounds the memory of long label lists.
@@ -114,6 +116,36 @@ impl TextTransformer {
             .forward_pooled(x, &rows.sequences, &rows.pooled)?; // [n, width]
         self.projection
             .forward_norm(&pooled, &self.final_norm, None) // [n, embed_dim]
+    }
+
+    /// The states of `texts`, each as long as the context.
+    pub(super) fn states(&self, texts: &[PaddedIds], layer: Layer) -> Result<TextStates> {
+        let at_once = (ROWS_AT_ONCE / self.context_length).max(1);
+        let mut states = TextStates::default();
+        for batch in texts.chunks(at_once) {
+            let rows = TextRows::padded(batch);
+            let last = self.transformer.layers();
+            let packed = self.projection.is_packed();
+            let x = self.embed(&rows)?; // [rows, width]
+            let x = self
+                .transformer
+                .forward(x, &rows.sequences, 0..layer.index)?;
+            // A copy, since the layers that follow may write in place.
+            let kept = match layer.is_normed {
+                true => self.final_norm.forward(&x, packed)?,
+                false => x.copy()?,
+            };
+            states.rows.extend(values(&kept)?);
+            let x = self
+                .transformer
+                .forward(x, &rows.sequences, layer.index..last)?;
+            let ends = gather(&x, &rows.pooled)?; // [texts, width]
+            let pooled = self.final_norm.forward(&ends, packed)?;
+            states.pooled.extend(values(&pooled)?);
+            let projected = self.projection.forward(&pooled)?; // [texts, embed_dim]
+            states.projected.extend(values(&projected)?);
+        }
+        Ok(states)
     }
 
     /// Token plus positional embedding of each row: [rows, width].

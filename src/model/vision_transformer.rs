@@ -68,6 +68,27 @@ impl VisionTransformer {
         one_image_a_core(pixels, |part| self.encode_each(part))
     }
 
+    /// The states after the last layer, without the final norm: `pixels` [n, 3, size, size] ->
+    /// [n tokens, width], the class token first.
+    pub(super) fn states(&self, pixels: &Tensor) -> Result<Tensor> {
+        let layers = 0..self.transformer.layers();
+        let tokens = self.positions.dim(0)?;
+        if !self.projection.is_packed() {
+            let sequences = Sequences::images(pixels.dim(0)?, tokens);
+            return self
+                .transformer
+                .forward(self.embed(pixels)?, &sequences, layers);
+        }
+        let sequences = Sequences::images(1, tokens);
+        one_image_a_core(pixels, |part| {
+            let states = (0..part.dim(0)?).map(|image| {
+                let x = self.embed_one(&part.get(image)?)?;
+                self.transformer.forward(x, &sequences, layers.clone())
+            });
+            Ok(Tensor::cat(&states.collect::<Result<Vec<_>>>()?, 0)?)
+        })
+    }
+
     /// All images as one tall matrix, for devices that batch.
     fn encode_batch(&self, pixels: &Tensor) -> Result<Tensor> {
         let n = pixels.dim(0)?;

@@ -119,9 +119,11 @@ impl Session {
                 ImageTower::VisionTransformer(sizes) => of(&sizes.tower),
                 ImageTower::ResNet(_) => 0,
             };
+            let text = of(&checkpoint.architecture.text);
             match wanted {
-                Towers::Both => image + of(&checkpoint.architecture.text),
+                Towers::Both => image + text,
                 Towers::Image => image,
+                Towers::Text => text,
             }
         };
         let files = checkpoint

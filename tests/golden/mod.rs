@@ -5,6 +5,7 @@
 
 mod built_in;
 mod flips;
+mod hidden;
 mod long_texts;
 mod metrics;
 mod resnet;

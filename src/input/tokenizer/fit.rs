@@ -156,6 +156,33 @@ pub struct Cut {
 /// Fails if the text has more and `policy` is [`LongText::Error`], if it has over a mebibyte, and if
 /// `context_length` has no room for a start and an end, or for the requested stride.
 pub fn fit(text: &str, context_length: usize, policy: LongText) -> Result<Fitted> {
+    let cleaned = cleaned(text, context_length)?;
+    let ids = encode_clean(&cleaned);
+    let (stride, reading) = match policy {
+        _ if ids.len() <= context_length => return Fitted::single(ids, None),
+        LongText::Error => bail!(too_long(text, ids.len(), context_length)),
+        LongText::Truncate => {
+            let (ids, cut) = truncated(&cleaned, ids, context_length);
+            return Fitted::single(ids, Some(cut));
+        }
+        LongText::ChunkMean => (None, Reading::Mean),
+        LongText::Slide { stride } => (
+            Some(stride.unwrap_or(((context_length - 2) / 2).max(1))),
+            Reading::Mean,
+        ),
+        LongText::BestChunk => (None, Reading::Best),
+    };
+    let chunks = chunk::cut(&cleaned, context_length - 2, stride)
+        .with_context(|| format!("text \"{}\" cannot be split into chunks", start_of(text)))?;
+    Ok(Fitted {
+        chunks,
+        reading,
+        cut: None,
+    })
+}
+
+/// The text as the tokenizer reads it; fails if no context or no text is that long.
+fn cleaned(text: &str, context_length: usize) -> Result<String> {
     ensure!(
         context_length >= 2,
         "a context of {context_length} tokens has no room for a text: start and end alone take 2"
@@ -166,34 +193,52 @@ pub fn fit(text: &str, context_length: usize, policy: LongText) -> Result<Fitted
         start_of(text),
         text.len()
     );
-    let cleaned = clean(text);
-    let mut ids = encode_clean(&cleaned);
-    if ids.len() <= context_length {
-        return Fitted::single(ids, None);
-    }
-    let room = context_length - 2;
-    let (stride, reading) = match policy {
-        LongText::Error => bail!(too_long(text, ids.len(), context_length)),
-        LongText::Truncate => {
-            let cut = Cut {
-                tokens: ids.len() - context_length,
-                text: rest(&cleaned, room),
-            };
-            ids.truncate(context_length);
-            ids[context_length - 1] = END_OF_TEXT;
-            return Fitted::single(ids, Some(cut));
-        }
-        LongText::ChunkMean => (None, Reading::Mean),
-        LongText::Slide { stride } => (Some(stride.unwrap_or((room / 2).max(1))), Reading::Mean),
-        LongText::BestChunk => (None, Reading::Best),
+    Ok(clean(text))
+}
+
+/// The first of `ids`, more than `context_length`, with an end of text in the last place.
+fn truncated(cleaned: &str, mut ids: Vec<u32>, context_length: usize) -> (Vec<u32>, Cut) {
+    let cut = Cut {
+        tokens: ids.len() - context_length,
+        text: rest(cleaned, context_length - 2),
     };
-    let chunks = chunk::cut(&cleaned, room, stride)
-        .with_context(|| format!("text \"{}\" cannot be split into chunks", start_of(text)))?;
-    Ok(Fitted {
-        chunks,
-        reading,
-        cut: None,
-    })
+    ids.truncate(context_length);
+    ids[context_length - 1] = END_OF_TEXT;
+    (ids, cut)
+}
+
+/// The tokens of one text at the full length of the context, as image generators read them.
+///
+/// The rows after the end of text depend on the padding, and generators attend to them; a literal
+/// `<|endoftext|>` ends nothing but where the text is pooled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaddedIds(Vec<u32>);
+
+impl PaddedIds {
+    /// `text` followed by as many `pad` as are missing; a longer one is cut, which [`fit`] reports.
+    ///
+    /// # Errors
+    /// Those of [`fit`] with [`LongText::Truncate`].
+    pub fn new(text: &str, context_length: usize, pad: u32) -> Result<Self> {
+        let cleaned = cleaned(text, context_length)?;
+        let mut ids = encode_clean(&cleaned);
+        if ids.len() > context_length {
+            ids = truncated(&cleaned, ids, context_length).0;
+        }
+        ids.resize(context_length, pad);
+        Ok(Self(ids))
+    }
+
+    /// The ids, `[context_length]`.
+    pub(crate) fn as_slice(&self) -> &[u32] {
+        &self.0
+    }
+
+    /// The first end of text, where the text is pooled.
+    pub(crate) fn end(&self) -> usize {
+        let end = self.0.iter().position(|&id| id == END_OF_TEXT);
+        end.expect("a tokenised text has an end")
+    }
 }
 
 fn too_long(text: &str, tokens: usize, context_length: usize) -> String {
@@ -272,6 +317,23 @@ mod tests {
         );
         let ids = vec![START_OF_TEXT, END_OF_TEXT];
         assert_eq!(cut("a photo", 2), (ids, Some((2, "a photo".to_owned()))));
+    }
+
+    #[test]
+    fn padded_texts_have_the_length_of_the_context() {
+        let padded = |text, length, pad| PaddedIds::new(text, length, pad).unwrap();
+        let ids = [START_OF_TEXT, 320, 1125, END_OF_TEXT];
+        for pad in [0, END_OF_TEXT] {
+            let found = padded("a photo", 6, pad);
+            assert_eq!(found.as_slice(), [&ids[..], &[pad; 2]].concat());
+            assert_eq!(found.end(), 3);
+        }
+        // Text after a literal end is read, but pooled before it.
+        let found = padded("a <|endoftext|> photo", 7, 0);
+        let read = [START_OF_TEXT, 320, END_OF_TEXT, 1125, END_OF_TEXT, 0, 0];
+        assert_eq!((found.as_slice(), found.end()), (&read[..], 2));
+        let found = padded("a photo of a cat", 4, 0);
+        assert_eq!((found.as_slice(), found.end()), (&ids[..], 3));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use regex::Regex;
 
 use super::text::clean;
 
-pub use fit::{Cut, Fitted, LongText, TokenIds, fit};
+pub use fit::{Cut, Fitted, LongText, PaddedIds, TokenIds, fit};
 
 pub(crate) use fit::{LONGEST_TEXT, Reading};
 
