@@ -20,6 +20,7 @@ mod parquet;
 pub mod probe;
 mod read;
 mod safetensors;
+mod states;
 
 use std::ffi::OsString;
 use std::fs;
@@ -41,6 +42,7 @@ pub(crate) use matrix::{Embeddings, Matrix, kind_of};
 pub(crate) use npy::sidecar_of;
 pub use read::open;
 pub(crate) use read::{EmbeddingFile, Mapped, NoRows, awaits_numbers};
+pub(crate) use states::{StatesFile, Stored};
 
 /// The formats of files of embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

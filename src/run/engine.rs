@@ -102,6 +102,14 @@ impl Engine {
         self
     }
 
+    /// Encodes by this, instead of the session's model.
+    pub(crate) fn encoded_by(self, encoder: Arc<dyn DualEncoder>) -> Self {
+        Self {
+            encoder: OnceLock::from(encoder),
+            ..self
+        }
+    }
+
     /// Reuses and stores embeddings in the cache in `folder`, if any. The towers are then loaded
     /// only when something is missing. Comes last, since it depends on what images need.
     pub(crate) fn cached(mut self, folder: Option<&Path>) -> Result<Self> {

@@ -51,7 +51,15 @@ impl Session {
 
     /// The same, for a command that changes what it opened.
     pub(crate) fn open_own(args: &ModelArgs, console: &Console) -> Result<Self> {
-        let threads = start_threads(args)?;
+        Self::with_threads(args, start_threads(args)?, console)
+    }
+
+    /// Finds and opens another model, which shares the threads of this one.
+    pub(crate) fn open_next(&self, args: &ModelArgs, console: &Console) -> Result<Arc<Self>> {
+        Self::with_threads(args, self.threads, console).map(Arc::new)
+    }
+
+    fn with_threads(args: &ModelArgs, threads: usize, console: &Console) -> Result<Self> {
         let source = source::resolve(&args.model, &args.hub.settings(), console)?;
         if matches!(source, source::ModelSource::BuiltIn) {
             console.note(tiny::NOTICE);

@@ -2,28 +2,31 @@
 
 mod destination;
 mod earlier;
+mod hidden;
 mod parts;
 mod texts;
 
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Error, Result, bail, ensure};
 use clap::Args;
 
 use crate::embedding::{Dtype, Failure, Format, Item, Row, errors_of, journal_of, sidecar_of};
-use crate::output::{FailureKind, Name};
+use crate::file::stamp::Stamp;
+use crate::output::{FailureKind, Given, ImageName, Name};
 use crate::run::engine::Engine;
 use crate::run::failures::{FailureArgs, MadeBy};
 use crate::run::flags::{EngineArgs, FrameArgs, ImageArgs, LongTextArgs, PartArgs};
 use crate::run::images::Images;
 use crate::run::made_with::about_images;
 use crate::run::parts::{Division, is_folder};
-use crate::run::pipeline::Encoded;
+use crate::run::pipeline::{Encoded, Known};
 use crate::run::session::{Session, Stop};
 use crate::run::{Console, Outcome, flags};
 use destination::Destination;
 use earlier::{Earlier, Resumed};
+use hidden::HiddenArgs;
 
 /// Written by hand, because texts replace images.
 const USAGE: &str = "longclip embed [OPTIONS] <IMAGE>... --output <FILE>
@@ -46,6 +49,32 @@ Many processes:
   processes"). The parts are files of embeddings in the format of --format, and
   longclip merge DIR -o FILE joins them.
 
+Hidden states:
+  --hidden saves every row of a layer instead of one embedding per input. Texts
+  are padded to the context (77 or 248), since the rows after their ends depend
+  on the padding. prompt_embeds has the shape [texts, context, features]:
+    sd1            last layer after the final norm; with --pad zero, sd2
+    sdxl           last layer but one of both towers, joined
+    sd3            the same; the rows of T5 are not included
+    flux           no rows; T5 is not included
+    longclip-sdxl  last layer of both after the final norm, padded with zeros
+    LAYER          0 is the sum of the embeddings of tokens and positions, -1 is
+                   the last layer; without the final norm
+  pooled_prompt_embeds is what each of them takes from the end of a text: for
+  sdxl and longclip-sdxl the projected state of the second tower, for sd3 those
+  of both, for flux the state after the final norm without the projection, for
+  LAYER the projected state. --model is the first tower, --second-model another
+  whole CLIP model. negative_prompt_embeds and negative_pooled_prompt_embeds,
+  from --with-empty, are of the empty text and have one row; without a negative
+  prompt, SDXL takes zeros instead.
+  --hidden patches saves last_hidden_state [images, 1 + patches, features] of
+  the image tower: the class token, then the patches row by row, without the
+  final norm. "rows" holds the texts or images, one JSON object per row.
+  A text that does not fit ends the run, unless --long-text truncate cuts it.
+  --precision f32 gives the numbers of PyTorch; the default may be bf16. --cache
+  is not used. A generator that computes the states itself reads the folder of
+  longclip convert --layout hf with CLIPTextModel and CLIPTokenizer.
+
 Resuming:
   --resume computes images that are new or changed and keeps the rest. The
   finished file equals that of an uninterrupted run byte for byte. Frames of
@@ -60,6 +89,7 @@ Examples:
   find . -name '*.jpg' -print0 | longclip embed --files-from - -0 -o photos.parquet
   longclip embed --texts captions.txt -o captions.safetensors --dtype f16
   longclip embed img.jpg | jq .embedding
+  longclip embed --texts prompts.txt --hidden sd1 --with-empty -o prompts.safetensors
 
 The suffix of FILE selects the format: .npy (with the names of the images in NAME.paths.jsonl next
 to it, one object per row), .safetensors, .parquet or .jsonl. Each row records the path and size
@@ -107,6 +137,8 @@ pub struct EmbedArgs {
     format: Option<Format>,
     #[command(flatten)]
     parts: PartArgs,
+    #[command(flatten)]
+    hidden: HiddenArgs,
 }
 
 fn format() -> impl clap::builder::TypedValueParser<Value = Format> {
@@ -152,6 +184,9 @@ pub fn run(mut args: EmbedArgs, console: &Console) -> Result<Outcome> {
         has_images || !args.failures.is_given(),
         "--max-errors and --summary apply to images, not to texts; drop them"
     );
+    if let Some(states) = args.hidden.hidden {
+        return hidden::run(&args, states, has_images, console);
+    }
     ensure!(
         has_images || args.frames.frames.is_none(),
         "--frames applies to images, not to texts; drop it"
@@ -236,33 +271,45 @@ fn take(encoded: Encoded, earlier: Option<&Earlier>, destination: &mut Destinati
     let name = encoded.name();
     let known = match encoded.outcome {
         Ok(known) => known,
-        Err(cause) => {
-            let failure = FailureKind::Decode.else_this(&cause);
-            return destination.failed(&Failure {
-                name: Name::Image(name),
-                error: failure.cause,
-                kind: Some(failure.kind),
-                given: encoded.given,
-            });
-        }
+        Err(cause) => return destination.failed(&failure(name, encoded.given, &cause)),
     };
-    let (width, height) = known.size;
-    let row = Row {
-        item: Item::Image {
-            name,
-            width: u32::try_from(width)?,
-            height: u32::try_from(height)?,
-            stamp: encoded.stamp,
-        },
-        warnings: known.warnings,
-        given: encoded.given,
-    };
+    let row = image_row(name, encoded.stamp, encoded.given, &known)?;
     match earlier.and_then(|earlier| earlier.of_row(&row, &known.embedding)) {
         Some(place) => {
             destination.again(place);
             Ok(())
         }
         None => destination.row(&row, &known.embedding),
+    }
+}
+
+/// The row of an image without its embedding.
+fn image_row(
+    name: ImageName,
+    stamp: Option<Stamp>,
+    given: Option<Given>,
+    known: &Known,
+) -> Result<Row> {
+    let (width, height) = known.size;
+    Ok(Row {
+        item: Item::Image {
+            name,
+            width: u32::try_from(width)?,
+            height: u32::try_from(height)?,
+            stamp,
+        },
+        warnings: known.warnings.clone(),
+        given,
+    })
+}
+
+fn failure(name: ImageName, given: Option<Given>, cause: &Error) -> Failure {
+    let failure = FailureKind::Decode.else_this(cause);
+    Failure {
+        name: Name::Image(name),
+        error: failure.cause,
+        kind: Some(failure.kind),
+        given,
     }
 }
 

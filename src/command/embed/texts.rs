@@ -25,7 +25,7 @@ use crate::task::embeddings::TextEmbeddings;
 /// Texts per batch, which is also what a kill may lose.
 const BATCH: usize = 64;
 
-type Texts = Box<dyn Iterator<Item = Line> + Send>;
+pub(super) type Texts = Box<dyn Iterator<Item = Line> + Send>;
 
 pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
     let policy = args.long.policy()?;
@@ -34,18 +34,7 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
         "--long-text best-chunk chooses a chunk per image, but a file has one embedding per text; \
          pass --long-text chunk-mean or slide"
     );
-    for output in outputs(args) {
-        advice::check_output(&output)?;
-        let inputs = args.texts.iter().filter(|path| *path != Path::new("-"));
-        advice::check_not_an_input(&output, inputs, crate::run::images::IMAGES)?;
-    }
-    let texts: Texts = match &args.texts {
-        Some(path) => Box::new(texts::lines(path)?),
-        None => {
-            let texts = (1..).zip(args.text.clone());
-            Box::new(texts.map(|(number, text)| Line::of(number, text)))
-        }
-    };
+    let texts = open(args)?;
     let cache = args.engine.cache.folder()?;
     let session = Session::open(&args.engine.model, console)?;
     let engine = Engine::new(&session, args.engine.decoding(&session)).cached(cache)?;
@@ -75,6 +64,22 @@ pub(super) fn run(args: &EmbedArgs, console: &Console) -> Result<Outcome> {
     engine.finish(console);
     embedding.fitter.finish();
     embedding.destination.finish(stop.signal(), console)
+}
+
+/// The texts, once the outputs are checked against their file.
+pub(super) fn open(args: &EmbedArgs) -> Result<Texts> {
+    for output in outputs(args) {
+        advice::check_output(&output)?;
+        let inputs = args.texts.iter().filter(|path| *path != Path::new("-"));
+        advice::check_not_an_input(&output, inputs, crate::run::images::IMAGES)?;
+    }
+    Ok(match &args.texts {
+        Some(path) => Box::new(texts::lines(path)?),
+        None => {
+            let texts = (1..).zip(args.text.clone());
+            Box::new(texts.map(|(number, text)| Line::of(number, text)))
+        }
+    })
 }
 
 fn settings(policy: LongText) -> String {

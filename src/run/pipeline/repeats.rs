@@ -16,6 +16,10 @@ use super::{Content, Known, lock};
 /// the one not seen for longest is forgotten, and is encoded again when it comes back.
 const REMEMBERED: usize = 8192;
 
+/// Numbers of the widest results that are remembered: more than any embedding has, fewer than all
+/// the patches of an image, of which so many would fill the memory.
+const WIDEST: usize = 8192;
+
 /// Bytes at the start, the middle and the end of a file by which a copy is suspected.
 const GLANCE_BYTES: usize = 4096;
 
@@ -96,7 +100,7 @@ impl Repeats {
     /// waited for it.
     pub(super) fn settle(&self, pixels: &Content, embedding: Option<&Vec<f32>>) -> Vec<Prepared> {
         let mut state = lock(&self.0);
-        if let Some(embedding) = embedding {
+        if let Some(embedding) = embedding.filter(|embedding| embedding.len() <= WIDEST) {
             state.embeddings.insert(*pixels, embedding.clone());
         }
         state.waiting.remove(pixels).unwrap_or_default()

@@ -2,6 +2,7 @@
 
 mod files;
 mod foreign;
+mod hidden;
 mod resuming;
 mod searching;
 
