@@ -1,7 +1,7 @@
 """Compares `longclip embed --hidden` with transformers and with the pipelines of diffusers.
 
     pip install torch transformers diffusers safetensors pillow numpy
-    python hidden.py target/release/longclip [LONG_CLIP]  # every state of random models, every pipeline
+    python hidden.py target/release/longclip [LONG_CLIP]  # all states of random models, pipelines
     python hidden.py --write                              # writes expected/hidden.safetensors
 
 The models have random weights, 77 or 248 positions, either activation, and one or two heads. A
@@ -31,7 +31,6 @@ from transformers import (
     CLIPTokenizer,
     CLIPVisionModel,
 )
-
 from transformers.utils import logging
 
 import pack
@@ -165,34 +164,34 @@ def pipelines(run, first, second, tokenizers):
     )
     for skip in [None, 1, 2]:
         found = run.states(first, "sd1", "--with-empty", *([] if skip is None else ["--clip-skip", skip]))
-        # The empty negative prompt has no clip_skip in this pipeline, so it is asked for as a prompt.
-        prompts = [sd1.encode_prompt(texts, "cpu", 1, False, clip_skip=skip)[0] for texts in (TEXTS, [""])]
-        run.same(f"sd1 skip {skip}", found["prompt_embeds"], prompts[0])
-        run.same("sd1 empty", found["negative_prompt_embeds"], prompts[1])
+        prompt, empty = sd1.encode_prompt(TEXTS, "cpu", 1, True, [""] * len(TEXTS), clip_skip=skip)
+        run.same(f"sd1 skip {skip}", found["prompt_embeds"], prompt)
+        run.same("sd1 empty", found["negative_prompt_embeds"], empty[:1])
     sdxl = diffusers.StableDiffusionXLPipeline(
         vae=None, text_encoder=text(first), text_encoder_2=text(second, True), tokenizer=end, tokenizer_2=zero, unet=None, scheduler=None
     )
     for skip in [None, 1]:
         more = [] if skip is None else ["--clip-skip", skip]
         found = run.states(first, "sdxl", "--second-model", second, "--with-empty", *more)
-        prompt, _, pooled, _ = sdxl.encode_prompt(TEXTS, device="cpu", do_classifier_free_guidance=False, clip_skip=skip)
+        prompt, empty, pooled, empty_pooled = sdxl.encode_prompt(TEXTS, device="cpu", negative_prompt="", clip_skip=skip)
         run.same(f"sdxl skip {skip}", found["prompt_embeds"], prompt)
         run.same("sdxl pooled", found["pooled_prompt_embeds"], pooled)
-        prompt, _, pooled, _ = sdxl.encode_prompt([""], device="cpu", do_classifier_free_guidance=False, clip_skip=skip)
-        run.same("sdxl empty", found["negative_prompt_embeds"], prompt)
-        run.same("sdxl empty pooled", found["negative_pooled_prompt_embeds"], pooled)
+        run.same("sdxl empty", found["negative_prompt_embeds"], empty[:1])
+        run.same("sdxl empty pooled", found["negative_pooled_prompt_embeds"], empty_pooled[:1])
     sd3 = diffusers.StableDiffusion3Pipeline(
         transformer=None, scheduler=None, vae=None, text_encoder=text(first, True), tokenizer=end, text_encoder_2=text(second, True), tokenizer_2=zero, text_encoder_3=None, tokenizer_3=None
     )
     # The rows of T5, absent here, follow; the width is filled with zeros.
     sd3.transformer = SimpleNamespace(config=SimpleNamespace(joint_attention_dim=512))
     for skip in [None, 1]:
-        found = run.states(first, "sd3", "--second-model", second, *([] if skip is None else ["--clip-skip", skip]))
-        prompt, _, pooled, _ = sd3.encode_prompt(TEXTS, TEXTS, TEXTS, device="cpu", do_classifier_free_guidance=False, clip_skip=skip)
+        found = run.states(first, "sd3", "--second-model", second, "--with-empty", *([] if skip is None else ["--clip-skip", skip]))
+        prompt, empty, pooled, empty_pooled = sd3.encode_prompt(TEXTS, TEXTS, TEXTS, device="cpu", negative_prompt="", clip_skip=skip)
         _, length, width = found["prompt_embeds"].shape
         run.same(f"sd3 skip {skip}", found["prompt_embeds"], prompt[:, :length, :width])
         assert not prompt[:, :length, width:].any()
         run.same("sd3 pooled", found["pooled_prompt_embeds"], pooled)
+        run.same("sd3 empty", found["negative_prompt_embeds"], empty[:1, :length, :width])
+        run.same("sd3 empty pooled", found["negative_pooled_prompt_embeds"], empty_pooled[:1])
     flux = diffusers.FluxPipeline(
         scheduler=None, vae=None, text_encoder=text(first), tokenizer=end, text_encoder_2=None, tokenizer_2=None, transformer=None
     )
@@ -213,7 +212,7 @@ def long_clip(run, first, second, tokenizer, context):
 
 @torch.no_grad()
 def own_long_clip(run, checkout, tokenizer):
-    """encode_text_full and encode_text of Long-CLIP's network, with the numbers of a file for it."""
+    """encode_text_full and encode_text of Long-CLIP's own network, with a file's numbers."""
     # Imported alone: `model/longclip.py` next to it imports pkg_resources, which no longer exists.
     spec = importlib.util.spec_from_file_location("model_longclip", Path(checkout) / "model/model_longclip.py")
     module = importlib.util.module_from_spec(spec)
@@ -239,8 +238,10 @@ def compare(program, checkout=None):
             random_model(second, context, "gelu", 64, 3, 2)
             # Also the tokenizer that `convert` writes.
             run.longclip("convert", first, run.folder / f"tokens-{context}", "--layout", "hf")
-            load = lambda **pad: CLIPTokenizer.from_pretrained(run.folder / f"tokens-{context}", model_max_length=context, **pad)
-            tokenizers = load(pad_token="<|endoftext|>"), load(pad_token="!")
+            files = run.folder / f"tokens-{context}"
+            tokenizers = [
+                CLIPTokenizer.from_pretrained(files, model_max_length=context, pad_token=pad) for pad in ("<|endoftext|>", "!")
+            ]
             for model in [first, second]:
                 layers(run, model, tokenizers[0], context)
                 patches(run, model)

@@ -65,8 +65,8 @@ Hidden states:
   of both, for flux the state after the final norm without the projection, for
   LAYER the projected state. --model is the first tower, --second-model another
   whole CLIP model. negative_prompt_embeds and negative_pooled_prompt_embeds,
-  from --with-empty, are of the empty text and have one row; without a negative
-  prompt, SDXL takes zeros instead.
+  from --with-empty, are of the empty text and have one row, to which --clip-skip
+  does not apply, as in diffusers; without a negative prompt, SDXL takes zeros.
   --hidden patches saves last_hidden_state [images, 1 + patches, features] of
   the image tower: the class token, then the patches row by row, without the
   final norm. "rows" holds the texts or images, one JSON object per row.

@@ -124,6 +124,13 @@ fn layers_count_from_either_end_and_the_last_one_gives_the_embedding() {
     assert!(rows("1", &[]) != rows("2", &[]) && rows("2", &[]) != rows("sd1", &[]));
     let skipped = rows("sd1", &["--clip-skip", "1"]);
     assert!(skipped != rows("sd1", &[]) && skipped != rows("1", &[]));
+    // Nothing is skipped for the empty text.
+    let empty = |more: &[&str]| {
+        hidden(&room, "sd1", &[&["--with-empty"], more].concat()).ends_with(0);
+        let file = read(&room, "o.safetensors");
+        file.tensors["negative_prompt_embeds"].1.clone()
+    };
+    assert_eq!(empty(&["--clip-skip", "1"]), empty(&[]));
     for beyond in ["3", "-4"] {
         hidden(&room, beyond, &[]).ends_with(2).says(&["2 layers"]);
     }

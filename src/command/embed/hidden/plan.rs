@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::HiddenArgs;
 use crate::input::tokenizer::END_OF_TEXT;
@@ -112,6 +112,8 @@ pub(super) struct Plan {
     pub(super) pads: Vec<u32>,
     /// `None` is no rows.
     layer: Option<Place>,
+    /// How many layers earlier the texts' states are taken.
+    skipped: usize,
     is_normed: bool,
     pub(super) pooled: Pooled,
 }
@@ -134,6 +136,7 @@ impl Plan {
                     Ok(layer) => Place::Start(layer),
                     Err(_) => Place::End(usize::try_from(-1 - number)?),
                 }),
+                skipped: 0,
                 is_normed: false,
                 pooled: Pooled::ProjectedOfLast,
             },
@@ -145,6 +148,7 @@ impl Plan {
                     Rows::LastNormed => Some(Place::End(0)),
                     Rows::LastButOne => Some(Place::End(1)),
                 },
+                skipped: 0,
                 is_normed: generator.rows == Rows::LastNormed,
                 pooled: generator.pooled,
             },
@@ -167,12 +171,11 @@ impl Plan {
             _ => {}
         }
         if let Some(skipped) = args.clip_skip {
-            match &mut self.layer {
-                Some(Place::End(back)) if ["sd1", "sdxl", "sd3"].contains(&name.as_str()) => {
-                    *back += skipped as usize;
-                }
-                _ => bail!("--clip-skip applies to sd1, sdxl and sd3; drop it"),
-            }
+            ensure!(
+                ["sd1", "sdxl", "sd3"].contains(&name.as_str()),
+                "--clip-skip applies to sd1, sdxl and sd3; drop it"
+            );
+            self.skipped = usize::try_from(skipped)?;
         }
         Ok(self)
     }
@@ -182,14 +185,24 @@ impl Plan {
         self.layer.is_some()
     }
 
-    /// The layer of a tower.
+    /// The layer of a tower for the texts.
     pub(super) fn layer_of(&self, session: &Session) -> Result<Layer> {
+        self.layer(session, self.skipped)
+    }
+
+    /// The same for the empty text, for which the pipelines skip nothing.
+    pub(super) fn layer_of_empty(&self, session: &Session) -> Result<Layer> {
+        self.layer(session, 0)
+    }
+
+    fn layer(&self, session: &Session, skipped: usize) -> Result<Layer> {
         let layers = session.checkpoint.architecture.text.layers;
         let index = match self.layer {
             None => Some(layers),
             Some(Place::Start(layer)) => Some(layer).filter(|layer| *layer <= layers),
             Some(Place::End(back)) => layers.checked_sub(back),
         };
+        let index = index.and_then(|index| index.checked_sub(skipped));
         Ok(Layer {
             index: index.with_context(|| {
                 format!(

@@ -47,7 +47,7 @@ pub(super) fn save(
             return Ok(Outcome::Stopped(signal));
         }
         let texts: Vec<&str> = batch.iter().map(|row| row.item.text()).collect();
-        let (states, of_ends) = encoders.states(&texts)?;
+        let (states, of_ends) = encoders.states(&texts, |encoder| encoder.layer)?;
         let size = states.len() / batch.len();
         for (index, row) in batch.iter().enumerate() {
             file.push(row, &states[index * size..][..size])?;
@@ -57,7 +57,7 @@ pub(super) fn save(
     let mut others = vec![stored("pooled_prompt_embeds", &[rows.len()], pooled)];
     let (length, width) = (encoders.context_length(), encoders.width());
     if args.hidden.with_empty {
-        let (states, of_end) = encoders.states(&[""])?;
+        let (states, of_end) = encoders.states(&[""], |encoder| encoder.layer_of_empty)?;
         others.push(stored("negative_prompt_embeds", &[1, length], states));
         others.push(stored("negative_pooled_prompt_embeds", &[1], of_end));
     }
@@ -145,18 +145,19 @@ struct Encoder {
     session: Arc<Session>,
     clip: Clip,
     layer: Layer,
+    layer_of_empty: Layer,
     pad: u32,
 }
 
 impl Encoder {
     /// The states of `texts`, cut to the context.
-    fn states(&self, texts: &[&str]) -> Result<TextStates> {
+    fn states(&self, texts: &[&str], layer: Layer) -> Result<TextStates> {
         let length = self.session.checkpoint.architecture.context_length;
         let padded = texts
             .iter()
             .map(|text| PaddedIds::new(text, length, self.pad));
         self.clip
-            .text_states(&padded.collect::<Result<Vec<_>>>()?, self.layer)
+            .text_states(&padded.collect::<Result<Vec<_>>>()?, layer)
     }
 }
 
@@ -178,6 +179,7 @@ impl Encoders {
                 session: session.clone(),
                 clip,
                 layer: plan.layer_of(session)?,
+                layer_of_empty: plan.layer_of_empty(session)?,
                 pad,
             });
         }
@@ -201,11 +203,11 @@ impl Encoders {
 
     /// The rows [texts, context_length, width of all], if there are to
     /// be any, and what is pooled, [texts, width].
-    fn states(&self, texts: &[&str]) -> Result<(Vec<f32>, Vec<f32>)> {
+    fn states(&self, texts: &[&str], layer: fn(&Encoder) -> Layer) -> Result<(Vec<f32>, Vec<f32>)> {
         let states: Vec<TextStates> = self
             .towers
             .iter()
-            .map(|tower| tower.states(texts))
+            .map(|encoder| encoder.states(texts, layer(encoder)))
             .collect::<Result<_>>()?;
         let rows: Vec<&[f32]> = states.iter().map(|states| &states.rows[..]).collect();
         let rows = match self.has_rows {
