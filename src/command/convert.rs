@@ -18,7 +18,9 @@ const CONVERT_DETAILS: &str = r#"What is written:
   The stored numbers, to the last bit, unless --dtype rounds them; activation,
   context, preprocessing and the source's hash go into the header. Nothing is
   replaced without --force. What the other library would compute differently is
-  refused.
+  refused. --layout diffusers writes the text tower alone: text_encoder, which
+  CLIPTextModel and CLIPTextModelWithProjection read, and tokenizer, which pads
+  with the end token up to the context (77 or 248).
 
 See longclip help models for the files that are read."#;
 
@@ -28,6 +30,7 @@ Examples:
   longclip convert longclip-B.pt longclip-B-half.safetensors --dtype f16
   longclip convert longclip-B.pt ./for-transformers --layout hf
   longclip convert ./my-checkpoint clip.pt --layout openai
+  longclip convert longclip-L.pt ./for-sd --layout diffusers
 
 Exit status: 0 success, 2 failed (no partial output is left), 75 temporary failure, try again (the
 hub is down, the disk is full).";

@@ -5,10 +5,10 @@
     python hidden.py --write                              # writes expected/hidden.safetensors
 
 The models have random weights, 77 or 248 positions, either activation, and one or two heads. A
-pipeline has its text towers only; its own encode_prompt runs. Long-CLIP's SDXL script joins
-encode_text_full of two towers, with zeros after the ends; with LONG_CLIP, a checkout of Long-CLIP,
-its own encode_text_full runs as well. Fails if a number is off by more than 1e-5, or if another
-layer, norm or padding would go unnoticed.
+pipeline has its text towers only, from the folders of `longclip convert --layout diffusers`; its
+own encode_prompt runs. Long-CLIP's SDXL script joins encode_text_full of two towers, with zeros
+after the ends; with LONG_CLIP, a checkout of Long-CLIP, its own encode_text_full runs as well.
+Fails if a number is off by more than 1e-5, or if another layer, norm or padding would go unnoticed.
 """
 
 import importlib.util
@@ -107,6 +107,11 @@ class Run:
         assert off <= TOLERANCE, f"{what}: off by {off}"
 
 
+def in_parts(folder):
+    """The folder with the layout of diffusers."""
+    return folder.with_name(f"{folder.name}-in-parts")
+
+
 def padded(tokenizer, pad, length):
     ids = [tokenizer(text).input_ids for text in TEXTS]
     return torch.tensor([row + [pad] * (length - len(row)) for row in ids])
@@ -152,7 +157,8 @@ def pipelines(run, first, second, tokenizers):
     import diffusers
 
     def text(folder, projecting=False):
-        model = (CLIPTextModelWithProjection if projecting else CLIPTextModel).from_pretrained(folder).eval()
+        model = CLIPTextModelWithProjection if projecting else CLIPTextModel
+        model = model.from_pretrained(in_parts(folder), subfolder="text_encoder").eval()
         # Where transformers 4 had the tower, and where diffusers 0.42 still looks for its norm.
         if not hasattr(model, "text_model"):
             object.__setattr__(model, "text_model", model)
@@ -236,12 +242,13 @@ def compare(program, checkout=None):
             first, second = run.folder / f"first-{context}", run.folder / f"second-{context}"
             random_model(first, context, "quick_gelu", 128, 4, 1)
             random_model(second, context, "gelu", 64, 3, 2)
-            # Also the tokenizer that `convert` writes.
-            run.longclip("convert", first, run.folder / f"tokens-{context}", "--layout", "hf")
-            files = run.folder / f"tokens-{context}"
+            # The pipelines read what `convert` writes.
+            for model in [first, second]:
+                run.longclip("convert", model, in_parts(model), "--layout", "diffusers")
             tokenizers = [
-                CLIPTokenizer.from_pretrained(files, model_max_length=context, pad_token=pad) for pad in ("<|endoftext|>", "!")
+                CLIPTokenizer.from_pretrained(in_parts(first), subfolder="tokenizer", **more) for more in ({}, {"pad_token": "!"})
             ]
+            assert tokenizers[0].model_max_length == context
             for model in [first, second]:
                 layers(run, model, tokenizers[0], context)
                 patches(run, model)

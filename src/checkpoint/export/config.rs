@@ -12,38 +12,53 @@ use crate::input::tokenizer::{self, END_OF_TEXT, START_OF_TEXT};
 /// A file's name and content.
 pub(super) type Text = (&'static str, String);
 
-/// `config.json` and `preprocessor_config.json` of transformers.
-pub(super) fn hugging_face(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
+/// The properties of a tower as transformers names them.
+fn tower(checkpoint: &Checkpoint, tower: &Tower, model_type: &str) -> Value {
+    json!({
+        "model_type": model_type,
+        "hidden_size": tower.width,
+        "intermediate_size": tower.mlp_width,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": tower.heads,
+        "hidden_act": checkpoint.activation.to_string(),
+        "layer_norm_eps": plain(tower.norm_epsilon),
+        "projection_dim": checkpoint.architecture.embed_dim,
+    })
+}
+
+/// The properties of `CLIPTextConfig`.
+fn text_tower(checkpoint: &Checkpoint) -> Value {
     let a = &checkpoint.architecture;
-    let tower = |tower: &Tower, model_type: &str| {
-        json!({
-            "model_type": model_type,
-            "hidden_size": tower.width,
-            "intermediate_size": tower.mlp_width,
-            "num_hidden_layers": tower.layers,
-            "num_attention_heads": tower.heads,
-            "hidden_act": checkpoint.activation.to_string(),
-            "layer_norm_eps": plain(tower.norm_epsilon),
-            "projection_dim": a.embed_dim,
-        })
-    };
-    let ImageTower::VisionTransformer(sizes) = &a.image else {
-        bail!("transformers has no {}", a.image.describe());
-    };
-    let mut vision = tower(&sizes.tower, "clip_vision_model");
-    vision["image_size"] = json!(sizes.image_size);
-    vision["patch_size"] = json!(sizes.patch_size);
-    let mut text = tower(&a.text, "clip_text_model");
+    let mut text = tower(checkpoint, &a.text, "clip_text_model");
     text["max_position_embeddings"] = json!(a.context_length);
     text["vocab_size"] = json!(a.vocabulary);
     text["bos_token_id"] = json!(START_OF_TEXT);
     text["eos_token_id"] = json!(END_OF_TEXT);
     text["pad_token_id"] = json!(END_OF_TEXT);
+    text
+}
+
+/// `config.json` of transformers' `CLIPTextModelWithProjection`, which `CLIPTextModel` reads too.
+pub(super) fn text_encoder(checkpoint: &Checkpoint) -> Result<Text> {
+    let mut config = text_tower(checkpoint);
+    config["architectures"] = json!(["CLIPTextModelWithProjection"]);
+    Ok(("config.json", pretty(&config)?))
+}
+
+/// `config.json` and `preprocessor_config.json` of transformers.
+pub(super) fn hugging_face(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
+    let a = &checkpoint.architecture;
+    let ImageTower::VisionTransformer(sizes) = &a.image else {
+        bail!("transformers has no {}", a.image.describe());
+    };
+    let mut vision = tower(checkpoint, &sizes.tower, "clip_vision_model");
+    vision["image_size"] = json!(sizes.image_size);
+    vision["patch_size"] = json!(sizes.patch_size);
     let config = json!({
         "architectures": ["CLIPModel"],
         "model_type": "clip",
         "projection_dim": a.embed_dim,
-        "text_config": text,
+        "text_config": text_tower(checkpoint),
         "vision_config": vision,
     });
     let pixels = &checkpoint.preprocess;

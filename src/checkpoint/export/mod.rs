@@ -36,6 +36,8 @@ pub enum Layout {
     OpenClip,
     /// The Long-CLIP repository's `build_model`: OpenAI's names with two tables of 248 positions.
     LongClip,
+    /// The text tower for diffusers' pipelines: a folder with `text_encoder` and `tokenizer`.
+    Diffusers,
 }
 
 /// Options for writing.
@@ -163,10 +165,11 @@ fn folder(
         .with_context(|| format!("cannot write in {}", parent.display()))?;
     let making = room.path().join("model");
     fs::create_dir(&making).context("cannot create a temporary folder")?;
+    let tokenizer = || config::tokenizer(checkpoint.architecture.context_length);
     let (texts, weight_file, kind) = match layout {
         Layout::HuggingFace => {
             let mut texts = config::hugging_face(checkpoint)?;
-            texts.extend(config::tokenizer(checkpoint.architecture.context_length)?);
+            texts.extend(tokenizer()?);
             (texts, "model.safetensors", FileKind::Safetensors)
         }
         Layout::OpenClip => (
@@ -174,18 +177,36 @@ fn folder(
             "open_clip_model.safetensors",
             FileKind::Safetensors,
         ),
+        Layout::Diffusers => {
+            let mut texts = vec![config::text_encoder(checkpoint)?];
+            texts.extend(tokenizer()?);
+            (texts, "model.safetensors", FileKind::Safetensors)
+        }
         // These two read a single file and ship their tokenizer with the code.
         Layout::OpenAi | Layout::LongClip => (Vec::new(), "model.pt", FileKind::PyTorch),
     };
+    // A pipeline has a folder per component.
+    let part = |name: &str| match (layout, name) {
+        (Layout::Diffusers, "config.json" | "model.safetensors") => format!("text_encoder/{name}"),
+        (Layout::Diffusers, _) => format!("tokenizer/{name}"),
+        _ => name.to_owned(),
+    };
+    let weight_file = part(weight_file);
+    let folder_of = |path: &Path| -> Result<()> {
+        let folder = path.parent().unwrap_or(path);
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))
+    };
     let mut names = Vec::new();
     for (name, text) in texts {
-        let path = making.join(name);
+        let name = part(name);
+        let path = making.join(&name);
+        folder_of(&path)?;
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         names.push(name);
     }
     weights(
         checkpoint,
-        &making.join(weight_file),
+        &making.join(&weight_file),
         kind,
         entries,
         metadata,
@@ -195,6 +216,7 @@ fn folder(
     room.keep();
     if target.exists() {
         for name in &names {
+            folder_of(&target.join(name))?;
             fs::rename(making.join(name), target.join(name))
                 .with_context(|| format!("cannot replace {}", target.join(name).display()))?;
         }
@@ -240,6 +262,14 @@ fn suits(checkpoint: &Checkpoint, layout: Layout, container: Option<FileKind>) -
                 architecture.image.describe()
             );
             return pixels_survive(checkpoint, layout, container);
+        }
+        // The pixels and the image tower play no part.
+        Layout::Diffusers => {
+            ensure!(
+                container.is_none(),
+                "--layout diffusers writes a folder with text_encoder and tokenizer; give a folder"
+            );
+            return Ok(());
         }
         Layout::OpenClip => "open_clip",
         Layout::OpenAi => "openai/CLIP",

@@ -22,6 +22,12 @@ pub(super) fn entries(
             .iter()
             .map(|(name, tensor)| (name.clone(), vec![tensor.clone()]))
             .collect(),
+        // The projection has the same name in transformers' text model.
+        Layout::Diffusers => tensors
+            .iter()
+            .filter(|(name, _)| name.starts_with("text_"))
+            .map(|(name, tensor)| (name.clone(), vec![tensor.clone()]))
+            .collect(),
         Layout::OpenAi | Layout::OpenClip => openai(tensors)?,
         Layout::LongClip => {
             let mut named = openai(tensors)?;

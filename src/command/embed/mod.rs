@@ -73,7 +73,7 @@ Hidden states:
   A text that does not fit ends the run, unless --long-text truncate cuts it.
   --precision f32 gives the numbers of PyTorch; the default may be bf16. --cache
   is not used. A generator that computes the states itself reads the folder of
-  longclip convert --layout hf with CLIPTextModel and CLIPTokenizer.
+  longclip convert --layout diffusers.
 
 Resuming:
   --resume computes images that are new or changed and keeps the rest. The

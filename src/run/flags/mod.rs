@@ -436,6 +436,8 @@ pub(crate) enum LayoutName {
     OpenClip,
     /// the Long-CLIP repository (248 positions)
     Longclip,
+    /// text tower and tokenizer as folders of a diffusers pipeline
+    Diffusers,
 }
 
 impl LayoutName {
@@ -446,6 +448,7 @@ impl LayoutName {
             Self::Openai => Layout::OpenAi,
             Self::OpenClip => Layout::OpenClip,
             Self::Longclip => Layout::LongClip,
+            Self::Diffusers => Layout::Diffusers,
         }
     }
 }

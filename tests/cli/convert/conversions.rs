@@ -1,6 +1,7 @@
 //! Conversion from every layout to every layout.
 
 use std::fs;
+use std::path::Path;
 
 use longclip::checkpoint::architecture::Activation;
 
@@ -67,6 +68,61 @@ fn every_conversion_gives_bit_identical_embeddings() {
             }
         }
     }
+}
+
+#[test]
+fn the_layout_of_diffusers_is_the_text_tower_and_its_tokenizer() {
+    let folder = tempfile::tempdir().unwrap();
+    let (parts, whole) = (folder.path().join("parts"), folder.path().join("whole"));
+    for (output, layout) in [(&parts, "diffusers"), (&whole, "hf")] {
+        run(&["convert", "tiny", text(output), "--layout", layout]);
+    }
+    let read = |path: &Path| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+    };
+    let (config, expected) = (
+        read(&parts.join("text_encoder/config.json")),
+        read(&whole.join("config.json")),
+    );
+    let expected = expected["text_config"].as_object().unwrap();
+    for (key, value) in expected {
+        assert_eq!(&config[key], value, "{key}");
+    }
+    assert_eq!(config["max_position_embeddings"], 248);
+    for name in ["vocab.json", "merges.txt", "tokenizer_config.json"] {
+        let written = fs::read(parts.join("tokenizer").join(name)).unwrap();
+        assert!(written == fs::read(whole.join(name)).unwrap(), "{name}");
+    }
+    let (tower, whole) = (
+        fs::read(parts.join("text_encoder/model.safetensors")).unwrap(),
+        fs::read(whole.join("model.safetensors")).unwrap(),
+    );
+    let tower = safetensors::SafeTensors::deserialize(&tower).unwrap();
+    let whole = safetensors::SafeTensors::deserialize(&whole).unwrap();
+    let names: Vec<_> = tower.names();
+    let texts = whole
+        .names()
+        .iter()
+        .filter(|n| n.starts_with("text_"))
+        .count();
+    assert_eq!((names.len(), texts), (texts, texts));
+    assert!(names.contains(&"text_projection.weight"));
+    for name in names {
+        let (found, expected) = (tower.tensor(name).unwrap(), whole.tensor(name).unwrap());
+        assert!(found.data() == expected.data(), "{name}");
+    }
+    // Replacing keeps what else is in the folder; a single file is refused.
+    fs::write(parts.join("model_index.json"), "{}").unwrap();
+    let forced = ["convert", "tiny", text(&parts), "--layout", "diffusers"];
+    fails(&forced, 2);
+    run(&[&forced[..], &["--force"]].concat());
+    assert!(parts.join("model_index.json").exists());
+    let file = folder.path().join("text.safetensors");
+    let said = fails(
+        &["convert", "tiny", text(&file), "--layout", "diffusers"],
+        2,
+    );
+    assert!(said.contains("give a folder"), "{said}");
 }
 
 #[test]
