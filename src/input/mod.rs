@@ -1,5 +1,6 @@
 //! What the model reads: paths, images, texts.
 
+pub(crate) mod corrupt;
 pub mod dataset;
 pub mod image;
 pub mod paths;

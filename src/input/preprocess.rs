@@ -127,6 +127,22 @@ impl Preprocess {
         pixels // [3, image_size, image_size]
     }
 
+    /// The square that [`Self::normalise`] turned into `pixels`.
+    pub(crate) fn samples(&self, pixels: &[f32]) -> RgbImage {
+        let plane = self.image_size * self.image_size;
+        let sample = |at: usize, channel: usize| {
+            let value = pixels[channel * plane + at] * self.std[channel] + self.mean[channel];
+            (value * 255.0).round() as u8
+        };
+        RgbImage {
+            width: self.image_size,
+            height: self.image_size,
+            pixels: (0..plane)
+                .flat_map(|at| [0, 1, 2].map(|channel| sample(at, channel)))
+                .collect(),
+        }
+    }
+
     /// The centre square, `[image_size, image_size, 3]`, before normalisation.
     pub fn crop(&self, image: &RgbImage) -> RgbImage {
         self.crop_part(image, (image.width, image.height), 1)

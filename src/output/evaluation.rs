@@ -194,6 +194,22 @@ pub struct SweepRow {
     pub figures: Figures,
 }
 
+/// Metrics on images with one corruption.
+#[derive(Clone, Debug, Serialize)]
+pub struct CorruptionRow {
+    /// Name of the labels or the probe.
+    pub run: String,
+    /// `noise`, `blur`, `jpeg`, `brightness` or `contrast`.
+    pub corruption: &'static str,
+    /// From 1 to 5.
+    pub strength: usize,
+    /// The parameter of the corruption at this strength.
+    pub value: f64,
+    /// The metrics.
+    #[serde(flatten)]
+    pub figures: Figures,
+}
+
 /// `results.json` of a classification.
 #[derive(Clone, Debug, Serialize)]
 pub struct Evaluation {
@@ -227,6 +243,9 @@ pub struct Evaluation {
     /// Metrics by length of the texts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub truncate_sweep: Vec<SweepRow>,
+    /// Metrics on corrupted images.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub corruptions: Vec<CorruptionRow>,
     /// The labels.
     pub labels: LabelFacts,
     /// How the results were made.

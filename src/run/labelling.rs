@@ -1,14 +1,13 @@
 //! The labels of a dataset's classes: where they come from, their classifier and their tally.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
+use super::class_map::class_map;
 use crate::input::dataset::{LabelOrder, Matched, Matching, match_classes};
 use crate::input::prompt::{LabelSet, Templates};
-use crate::input::text_file::{Table, usual_separator};
-use crate::input::{dataset, prompt, text_file};
+use crate::input::{dataset, prompt};
 use crate::model::DualEncoder;
 use crate::output::evaluation::LabelFacts;
 use crate::run::flags::{LabelArgs, LabellingArgs, NoneArgs};
@@ -37,6 +36,8 @@ pub(crate) struct Labelling {
     none: Option<NoneTexts>,
     /// The prompts, once they are fitted into the model's context.
     prompts: Option<Prompts>,
+    /// What answers instead of the labels' texts.
+    probe: Option<TrainedProbe>,
     judge: Option<Box<dyn Judge>>,
 }
 
@@ -67,7 +68,7 @@ impl<'a> LabelSource<'a> {
         self.of_arguments("labels", self.labels, &names, console)
     }
 
-    /// Each set of `--compare`, else the labels given.
+    /// Each set or probe of `--compare`, else the labels given.
     pub(crate) fn compared(
         &self,
         compare: &[String],
@@ -81,6 +82,13 @@ impl<'a> LabelSource<'a> {
         let names = self.names(classes, console)?;
         let has_labels = !labels.labels.is_empty() || labels.labels_file.is_some();
         let one = |name: &String| {
+            if Path::new(name)
+                .extension()
+                .is_some_and(|ending| ending == "safetensors")
+            {
+                let probe = TrainedProbe::read(Path::new(name), Score::Softmax)?;
+                return self.of_probe(probe, classes, console);
+            }
             let args = if is_template_set(name, has_labels)? {
                 LabelArgs {
                     templates: Some(name.clone()),
@@ -156,6 +164,7 @@ impl<'a> LabelSource<'a> {
             set,
             none,
             prompts: None,
+            probe: None,
             judge: None,
         })
     }
@@ -163,7 +172,7 @@ impl<'a> LabelSource<'a> {
     /// The classes of a probe.
     pub(crate) fn of_probe(
         &self,
-        probe: &TrainedProbe,
+        probe: TrainedProbe,
         classes: &[String],
         console: &Console,
     ) -> Result<Labelling> {
@@ -190,7 +199,7 @@ impl<'a> LabelSource<'a> {
             .map(|class| class.label.clone())
             .collect();
         Ok(Labelling {
-            name: "probe".to_owned(),
+            name: probe.path().display().to_string(),
             facts: LabelFacts {
                 source: probe.path().display().to_string(),
                 count: labels.len(),
@@ -203,6 +212,7 @@ impl<'a> LabelSource<'a> {
             set,
             none: None,
             prompts: None,
+            probe: Some(probe),
             judge: None,
         })
     }
@@ -290,8 +300,13 @@ fn own_texts(classes: &[String], are_folders: bool, console: &Console) -> Result
 
 impl Labelling {
     /// The same labels and texts with an empty tally.
-    pub(crate) fn again(&self, name: String) -> Self {
-        Self {
+    pub(crate) fn again(&self, name: String) -> Result<Self> {
+        ensure!(
+            self.probe.is_none(),
+            "{} has no texts that can be cut; name labels first",
+            self.name
+        );
+        Ok(Self {
             name,
             facts: self.facts.clone(),
             labels: self.labels.clone(),
@@ -300,8 +315,14 @@ impl Labelling {
             set: self.set.clone(),
             none: self.none.clone(),
             prompts: self.prompts.clone(),
+            probe: None,
             judge: None,
-        }
+        })
+    }
+
+    /// What answers instead of the labels' texts, until it does.
+    pub(crate) fn probe(&mut self) -> Option<&mut TrainedProbe> {
+        self.probe.as_mut()
     }
 
     /// Fits the prompts into the model's context.
@@ -319,6 +340,14 @@ impl Labelling {
         prompts.classifier(model, Score::Softmax)
     }
 
+    /// Classifies with the probe, if there is one, from now on.
+    pub(crate) fn answer_by_probe(&mut self, session: &Session) -> Result<()> {
+        if let Some(probe) = self.probe.take() {
+            self.judge = Some(probe.judge(session)?);
+        }
+        Ok(())
+    }
+
     /// Classifies with these labels from now on.
     pub(crate) fn encode(&mut self, model: &dyn DualEncoder, temperature: f32) -> Result<()> {
         let classifier = self.classifier(model)?;
@@ -326,16 +355,23 @@ impl Labelling {
         Ok(())
     }
 
-    /// Classifies with a probe instead of the labels' texts.
-    pub(crate) fn answer_by(&mut self, probe: TrainedProbe, session: &Session) -> Result<()> {
-        self.judge = Some(probe.judge(session)?);
-        Ok(())
-    }
-
     /// Counts images, given their embeddings `[n, dim]` and true classes `[n]`. Returns all labels
     /// of each, best first.
     pub(crate) fn count(
         &mut self,
+        embeddings: &[f32],
+        classes: &[usize],
+    ) -> Result<Vec<Vec<ClassScore>>> {
+        let mut tally = std::mem::replace(&mut self.tally, Tally::new(0));
+        let answers = self.count_in(&mut tally, embeddings, classes);
+        self.tally = tally;
+        answers
+    }
+
+    /// The same into a tally of its own.
+    pub(crate) fn count_in(
+        &self,
+        tally: &mut Tally,
         embeddings: &[f32],
         classes: &[usize],
     ) -> Result<Vec<Vec<ClassScore>>> {
@@ -347,8 +383,8 @@ impl Labelling {
             for score in scores {
                 probabilities[score.class] = score.probability.unwrap_or(0.0);
             }
-            self.tally.add(target, &top, probabilities[top[0]])?;
-            self.tally.add_probabilities(target, &probabilities)?;
+            tally.add(target, &top, probabilities[top[0]])?;
+            tally.add_probabilities(target, &probabilities)?;
         }
         Ok(answers)
     }
@@ -375,98 +411,5 @@ impl Labelling {
                 probability: answer.probability,
             })
             .collect()
-    }
-}
-
-/// Column names of a class map.
-const CLASS: &[&str] = &["class", "folder"];
-
-const LABEL: &[&str] = &["label"];
-
-/// The names that a `--class-map` gives to classes; others keep their own.
-fn class_map(path: &Path, classes: &[String], console: &Console) -> Result<Vec<String>> {
-    let reading = || format!("cannot use the class map {}", path.display());
-    let table = Table::new(text_file::open(path)?, usual_separator(path), None);
-    let rows = table.with_context(reading)?.named().with_context(reading)?;
-    ensure!(
-        rows.has(CLASS) && rows.has(LABEL),
-        "{}: the first line must name the columns class and label",
-        reading()
-    );
-    for note in rows.notes() {
-        console.note(&format!("{}: {note}", path.display()));
-    }
-    let mut map = HashMap::new();
-    for (line, row) in rows {
-        let row = row.with_context(reading)?;
-        let field = |names: &[&str]| {
-            let mut values = names.iter().filter_map(|name| row.get(*name)?.as_str());
-            let value = values.find(|value| !value.is_empty());
-            dataset::composed(value.unwrap_or_default())
-        };
-        let (class, label) = (field(CLASS), field(LABEL));
-        ensure!(
-            !class.is_empty() && !label.is_empty(),
-            "{}: line {line} lacks a class or its label",
-            reading()
-        );
-        if let Some(other) = map.insert(class.clone(), label) {
-            bail!(
-                "{}: line {line} maps {class:?} again, which is {other:?} above; keep one of the \
-                 lines",
-                reading()
-            );
-        }
-    }
-    let mut unknown: Vec<&String> = map
-        .keys()
-        .filter(|class| !classes.contains(class))
-        .collect();
-    unknown.sort();
-    if let Some(class) = unknown.first() {
-        console.warn(&format!(
-            "{} names {class:?}, which is not a class of the dataset ({} such name{})",
-            path.display(),
-            unknown.len(),
-            if unknown.len() == 1 { "" } else { "s" }
-        ));
-    }
-    let renamed = |class: &String| map.get(class).unwrap_or(class).clone();
-    Ok(classes.iter().map(renamed).collect())
-}
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn a_class_map_renames_some_classes() {
-        let room = tempfile::tempdir().unwrap();
-        let path = room.path().join("map.csv");
-        let classes = ["n01", "n02"].map(str::to_owned);
-        let cases: [(&str, Result<[&str; 2], &str>); 6] = [
-            ("class,label\nn02,ox\n", Ok(["n01", "ox"])),
-            ("label,folder\nemu,n01\nox,n02\n", Ok(["emu", "ox"])),
-            // A name that is no class is only warned of.
-            ("class,label\nn03,ox\n", Ok(["n01", "n02"])),
-            ("class,name\nn02,ox\n", Err("must name the columns")),
-            ("class,label\nn02,\n", Err("line 2 lacks")),
-            (
-                "class,label\nn02,ox\nn02,emu\n",
-                Err("line 3 maps \"n02\" again"),
-            ),
-        ];
-        for (text, expected) in cases {
-            fs::write(&path, text).unwrap();
-            match (class_map(&path, &classes, &Console::silent()), expected) {
-                (Ok(names), Ok(expected)) => assert_eq!(names, expected),
-                (Err(error), Err(part)) => {
-                    let error = format!("{error:#}");
-                    assert!(error.contains(part), "{error}");
-                }
-                (found, expected) => panic!("{text:?}: {found:?}, not {expected:?}"),
-            }
-        }
     }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod advice;
 pub(crate) mod calibration;
+mod class_map;
 pub(crate) mod console;
 pub(crate) mod engine;
 pub(crate) mod failures;

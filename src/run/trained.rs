@@ -32,14 +32,11 @@ pub(crate) struct TrainedProbe {
 }
 
 impl TrainedProbe {
-    /// Reads the file, if one is given.
+    /// Reads the file.
     ///
     /// # Errors
     /// When it cannot be read or is not a probe, or the score needs texts.
-    pub(crate) fn read(path: Option<&Path>, score: Score) -> Result<Option<Self>> {
-        let Some(path) = path else {
-            return Ok(None);
-        };
+    pub(crate) fn read(path: &Path, score: Score) -> Result<Self> {
         let mut file = embedding::probe::read(path)?;
         let cannot = || format!("cannot use {}", path.display());
         let probe = match file.texts {
@@ -58,14 +55,14 @@ impl TrainedProbe {
                 }
             ),
         }
-        Ok(Some(Self {
+        Ok(Self {
             sha256: hexadecimal(&sha256(path)?),
             path: path.to_owned(),
             file,
             probe,
             score,
             digest: None,
-        }))
+        })
     }
 
     /// Its classes as labels; their keys are the folder names of the training data.

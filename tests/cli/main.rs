@@ -12,6 +12,7 @@
 mod bench;
 mod built_in;
 mod convert;
+mod corrupt;
 mod datasets;
 mod embed;
 mod encoded_labels;

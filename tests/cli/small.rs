@@ -12,6 +12,9 @@ use longclip::checkpoint::architecture::{Architecture, ImageTower, Tower, Vision
 use longclip::checkpoint::{layout, metadata};
 use safetensors::{Dtype, tensor::TensorView};
 
+/// Pixels per side of an image that the model reads as it is.
+pub(crate) const SIDE: u32 = 64;
+
 /// What `--model` takes: the path of a file that is written when it is first asked for.
 pub(crate) fn model() -> &'static str {
     static PATH: OnceLock<String> = OnceLock::new();
@@ -42,7 +45,7 @@ fn architecture() -> Architecture {
         vocabulary: 49408,
         embed_dim: 64,
         image: ImageTower::VisionTransformer(VisionTransformer {
-            image_size: 64,
+            image_size: SIDE as usize,
             patch_size: 16,
             tower: tower.clone(),
         }),

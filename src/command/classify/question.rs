@@ -35,7 +35,8 @@ impl Question {
         check_threshold(&args.score)?;
         args.labels.long.policy()?;
         check_stdin(args)?;
-        if let Some(probe) = TrainedProbe::read(args.probe.as_deref(), args.score.score)? {
+        if let Some(path) = &args.probe {
+            let probe = TrainedProbe::read(path, args.score.score)?;
             let none = probe.texts().and_then(|texts| texts.none.as_ref());
             return Ok(Self {
                 labels: probe.labels(),

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::corrupt::Corrupted;
 use super::{EvaluateArgs, sweep};
 use crate::input::dataset::Labelled;
 use crate::output::evaluation::{
@@ -39,6 +40,7 @@ pub(super) struct Findings<'a> {
     pub(super) dataset: &'a Labelled,
     pub(super) variants: &'a [Labelling],
     pub(super) sweep: &'a [sweep::Step],
+    pub(super) corrupted: Option<&'a Corrupted>,
     pub(super) failed: u64,
     pub(super) temperature: f32,
     pub(super) how: Resampling,
@@ -74,6 +76,10 @@ impl Findings<'_> {
             truncate_sweep: (self.sweep.iter())
                 .map(|step| step.row(&self.how))
                 .collect::<Result<_>>()?,
+            corruptions: match self.corrupted {
+                Some(corrupted) => corrupted.rows(self.variants, &self.how)?,
+                None => Vec::new(),
+            },
             labels: main.facts.clone(),
             provenance,
         })

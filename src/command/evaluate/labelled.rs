@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 
+use super::corrupt::{Corrupted, Corrupting};
 use super::facts::Findings;
 use super::files::Folder;
 use super::page::Page;
@@ -41,28 +42,42 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let dataset = dataset::labelled(&args.dataset, &options, IMAGES)?;
     console.remarks(&dataset.remarks);
     let source = LabelSource::new(&args.dataset, &args.labelling);
-    let mut probe = TrainedProbe::read(args.probe.as_deref(), Score::Softmax)?;
-    let variants = match &probe {
-        Some(probe) => vec![source.of_probe(probe, &dataset.classes, console)?],
+    let mut variants = match &args.probe {
+        Some(path) => {
+            let probe = TrainedProbe::read(path, Score::Softmax)?;
+            vec![source.of_probe(probe, &dataset.classes, console)?]
+        }
         None => source.compared(&args.against.compare, &dataset.classes, console)?,
     };
     let calibration = Calibration::read(&args.calibration)?;
     let cache = args.engine.cache.folder()?;
-    let model = match &probe {
+    let mut probes = variants.iter_mut().map(Labelling::probe);
+    let model = match probes.find_map(|probe| probe) {
         Some(probe) => probe.made_with().model(&args.engine, console)?,
         None => args.engine.model.clone(),
     };
     let session = Session::open(&model, console)?;
-    let mut labels = Labels::fit(variants, probe.as_mut(), args, &session, console)?;
+    let towers = match variants.iter_mut().all(|one| one.probe().is_some()) {
+        true => Towers::Image,
+        false => Towers::Both,
+    };
+    let mut is_guess =
+        |one: &mut Labelling| one.probe().is_none_or(|probe| probe.texts().is_some());
+    let guesses = variants.iter_mut().any(&mut is_guess);
+    let mut labels = Labels::fit(variants, args, &session, console)?;
 
     let engine = Engine::new(&session, args.engine.decoding(&session))
-        .guesses(probe.as_ref().is_none_or(|probe| probe.texts().is_some()))
-        .towers(match probe {
-            Some(_) => Towers::Image,
-            None => Towers::Both,
-        })
-        .thumbnails(args.results.report.is_some())
-        .cached(cache)?;
+        .guesses(guesses)
+        .towers(towers)
+        .thumbnails(args.results.report.is_some());
+    let engine = match args.against.corrupt {
+        true => engine.encoded_by(Arc::new(Corrupting {
+            model: session.load(towers, console)?,
+            preprocess: session.checkpoint.preprocess.clone(),
+            seed: args.against.seed,
+        })),
+        false => engine.cached(cache)?,
+    };
     let images = Running::of(dataset.stream(IMAGES)?, &engine, Stop::default());
     let model = engine.load(console)?;
     let labels_sha256 = &labels.variants[0].facts.sha256;
@@ -70,10 +85,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         Some(calibration) => calibration.temperature_for(&session, labels_sha256, console)?,
         None => 1.0,
     };
-    match probe {
-        Some(probe) => labels.variants[0].answer_by(probe, &session)?,
-        None => labels.encode(model.as_ref(), temperature)?,
-    }
+    labels.encode(&session, model.as_ref(), temperature)?;
     session.checkpoint.unchanged()?;
 
     let mut evaluating = Evaluating::new(args, &dataset, &session, labels)?;
@@ -120,22 +132,17 @@ impl Labels {
     /// A probe has no texts.
     fn fit(
         mut variants: Vec<Labelling>,
-        probe: Option<&mut TrainedProbe>,
         args: &EvaluateArgs,
         session: &Arc<Session>,
         console: &Console,
     ) -> Result<Self> {
-        if let Some(probe) = probe {
-            probe.check(session)?;
-            return Ok(Self {
-                variants,
-                steps: Vec::new(),
-            });
-        }
         let context_length = session.checkpoint.architecture.context_length;
         let mut fitter = Fitter::new(session, args.labelling.labels.long.policy()?, console);
         for variant in &mut variants {
-            variant.fit(&mut fitter)?;
+            match variant.probe() {
+                Some(probe) => probe.check(session)?,
+                None => variant.fit(&mut fitter)?,
+            }
         }
         fitter.finish();
         let lengths = sweep::lengths(&args.against.truncate_sweep, context_length, console);
@@ -144,10 +151,18 @@ impl Labels {
     }
 
     /// Runs the text tower once per set.
-    fn encode(&mut self, model: &dyn DualEncoder, temperature: f32) -> Result<()> {
+    fn encode(
+        &mut self,
+        session: &Session,
+        model: &dyn DualEncoder,
+        temperature: f32,
+    ) -> Result<()> {
         let steps = self.steps.iter_mut().map(|step| &mut step.variant);
         let mut all = self.variants.iter_mut().chain(steps);
-        all.try_for_each(|variant| variant.encode(model, temperature))
+        all.try_for_each(|variant| match variant.probe() {
+            Some(_) => variant.answer_by_probe(session),
+            None => variant.encode(model, temperature),
+        })
     }
 }
 
@@ -168,6 +183,7 @@ struct Evaluating<'a> {
     dataset: &'a Labelled,
     variants: Vec<Labelling>,
     steps: Vec<sweep::Step>,
+    corrupted: Option<Corrupted>,
     labels: Vec<Arc<str>>,
     out: Option<Folder>,
     /// Of wrong images, on stdout.
@@ -198,6 +214,9 @@ impl<'a> Evaluating<'a> {
             page: Page::create(args, session, dataset, &labels.variants)?,
             keep: args.results.top_k.map_or(usize::MAX, |k| k as usize),
             labels: labels_of(&labels.variants),
+            corrupted: (args.against.corrupt).then(|| {
+                Corrupted::new(&labels.variants, session.checkpoint.architecture.embed_dim)
+            }),
             variants: labels.variants,
             steps: labels.steps,
             waiting: Vec::new(),
@@ -221,6 +240,7 @@ impl<'a> Evaluating<'a> {
             dataset: self.dataset,
             variants: &self.variants,
             sweep: &self.steps,
+            corrupted: self.corrupted.as_ref(),
             failed,
             temperature,
             how,
@@ -262,6 +282,9 @@ impl<'a> Evaluating<'a> {
         }
         let mut answers = Vec::new();
         if !classes.is_empty() {
+            if let Some(corrupted) = &mut self.corrupted {
+                corrupted.count(&self.variants, &mut embeddings, &classes)?;
+            }
             for variant in &mut self.variants {
                 answers.push(variant.count(&embeddings, &classes)?.into_iter());
             }

@@ -6,8 +6,9 @@ use anyhow::Result;
 
 use super::EvaluateArgs;
 use super::facts::Findings;
+use crate::input::corrupt::STRENGTHS;
 use crate::input::dataset::Labelled;
-use crate::output::evaluation::Evaluation;
+use crate::output::evaluation::{CorruptionRow, Evaluation};
 use crate::output::report::{
     Axis, Change, Chart, LabelScore, PageHead, PageKind, PageSummary, Point, ReportWriter,
     RunComparison, Scale, Series,
@@ -115,7 +116,9 @@ impl Page {
             figures: shown,
             comparison: (findings.variants.len() > 1)
                 .then(|| comparison(findings, evaluation, &self.label_of_class)),
-            charts: sweep_chart(evaluation).into_iter().collect(),
+            charts: (sweep_chart(evaluation).into_iter())
+                .chain(corruption_charts(evaluation))
+                .collect(),
             ..PageSummary::default()
         };
         // The labels of the page begin with those of the first set.
@@ -186,6 +189,66 @@ fn spread(change: &Change) -> f64 {
     let largest = change.recalls.iter().copied().fold(0.0, f64::max);
     let least = change.recalls.iter().copied().fold(1.0, f64::min);
     (largest - least) * change.support as f64
+}
+
+/// Mean accuracy by strength with a line per run, then each run's with a line per corruption.
+fn corruption_charts(evaluation: &Evaluation) -> Vec<Chart> {
+    let rows = &evaluation.corruptions;
+    let runs: Vec<&[CorruptionRow]> = rows.chunk_by(|a, b| a.run == b.run).collect();
+    let clean = |run: &str| {
+        let compared = evaluation.compare.iter().find(|row| row.name == run);
+        Point::new(
+            0.0,
+            compared
+                .map_or(&evaluation.figures, |row| &row.figures)
+                .acc1,
+        )
+    };
+    let line = |row: &CorruptionRow| {
+        let point = Point::new(row.strength as f64, row.figures.acc1);
+        point.between(row.figures.acc1_interval)
+    };
+    let mean = |rows: &[CorruptionRow]| {
+        let mut points = vec![clean(&rows[0].run)];
+        for strength in 1..=STRENGTHS {
+            let of_strength = rows.iter().filter(|row| row.strength == strength);
+            let accuracies: Vec<f64> = of_strength.map(|row| row.figures.acc1).collect();
+            let mean = accuracies.iter().sum::<f64>() / accuracies.len().max(1) as f64;
+            points.push(Point::new(strength as f64, mean));
+        }
+        points
+    };
+    let chart = |title: String, caption: &str, series: Vec<Series>| Chart {
+        title,
+        caption: caption.to_owned(),
+        x: Axis::new("Strength (0: as it is)", Scale::Linear),
+        y: Axis::new("Top-1 accuracy", Scale::Percent),
+        series,
+    };
+    let mut charts = Vec::new();
+    if runs.len() > 1 {
+        let series = runs
+            .iter()
+            .map(|rows| Series::new(&rows[0].run, mean(rows)));
+        charts.push(chart(
+            "Accuracy by corruption strength".to_owned(),
+            "Top-1 accuracy, the mean over noise, blur, JPEG, brightness and contrast.",
+            series.collect(),
+        ));
+    }
+    charts.extend(runs.iter().map(|rows| {
+        let of_kind = |rows: &[CorruptionRow]| {
+            let points = std::iter::once(clean(&rows[0].run)).chain(rows.iter().map(line));
+            Series::new(rows[0].corruption, points.collect())
+        };
+        let kinds = rows.chunk_by(|a, b| a.corruption == b.corruption);
+        chart(
+            format!("Accuracy by corruption: {}", rows[0].run),
+            "Top-1 accuracy with each corruption at each strength, with 95% intervals.",
+            kinds.map(of_kind).collect(),
+        )
+    }));
+    charts
 }
 
 fn sweep_chart(evaluation: &Evaluation) -> Option<Chart> {

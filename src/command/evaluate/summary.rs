@@ -1,6 +1,6 @@
 //! The summary of an evaluation on stdout.
 
-use crate::output::evaluation::{Evaluation, Recalls, RetrievalEvaluation};
+use crate::output::evaluation::{CorruptionRow, Evaluation, Recalls, RetrievalEvaluation};
 use crate::output::table::{Column, TextTable, percent};
 use crate::run::figures::{LISTED, lowest_recall};
 
@@ -27,6 +27,7 @@ pub(super) fn classification(evaluation: &Evaluation) -> String {
     let mut parts = vec![figures(evaluation)];
     parts.extend(runs(evaluation));
     parts.extend(sweep(evaluation));
+    parts.extend(corruptions(evaluation));
     parts.extend(lowest_recall(&evaluation.per_class, NAME));
     parts.extend(confusions(evaluation));
     parts.join("\n")
@@ -77,6 +78,27 @@ fn sweep(evaluation: &Evaluation) -> Option<String> {
         ]);
     }
     (!steps.is_empty()).then(|| table.plain())
+}
+
+/// The accuracy by corruption and strength, a table per run.
+fn corruptions(evaluation: &Evaluation) -> Vec<String> {
+    let runs = evaluation.corruptions.chunk_by(|a, b| a.run == b.run);
+    let table = |rows: &[CorruptionRow]| {
+        let mut table = TextTable::new([NAME, SHARE, SHARE, SHARE, SHARE, SHARE, SHARE]);
+        table.row([&rows[0].run, "1", "2", "3", "4", "5", "mean"]);
+        for rows in rows.chunk_by(|a, b| a.corruption == b.corruption) {
+            let mean = rows.iter().map(|row| row.figures.acc1).sum::<f64>() / rows.len() as f64;
+            let cells: Vec<String> = (rows.iter().map(|row| row.figures.acc1))
+                .chain([mean])
+                .map(percent)
+                .collect();
+            if let [a, b, c, d, e, mean] = &cells[..] {
+                table.row([&format!("  {}", rows[0].corruption), a, b, c, d, e, mean]);
+            }
+        }
+        table.plain()
+    };
+    runs.map(table).collect()
 }
 
 /// The most frequent confusions.

@@ -37,7 +37,7 @@ pub(super) fn lengths(wanted: &[u64], context_length: usize, console: &Console) 
 pub(super) fn steps(variant: &Labelling, lengths: &[usize]) -> Result<Vec<Step>> {
     let step = |&tokens: &usize| {
         let mut fitter = Fitter::silent(tokens, LongText::Truncate);
-        let mut variant = variant.again(format!("{tokens} tokens"));
+        let mut variant = variant.again(format!("{tokens} tokens"))?;
         variant.fit(&mut fitter)?;
         Ok(Step {
             tokens,

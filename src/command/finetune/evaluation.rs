@@ -166,7 +166,7 @@ fn accuracy(
     clip: &dyn DualEncoder,
     embedded: &[Embedded],
 ) -> Result<BTreeMap<String, f64>> {
-    let mut labelling = labelling.again(labelling.name.clone());
+    let mut labelling = labelling.again(labelling.name.clone())?;
     labelling.encode(clip, 1.0)?;
     let with_class = embedded.iter().zip(&labelled.samples);
     let known: Vec<(&Known, usize)> = with_class
