@@ -123,8 +123,22 @@ impl FailureArgs {
         counts: &Counts,
         outcome: Outcome,
     ) -> Result<Outcome> {
+        self.end_gated(made_by, counts, outcome, |outcome| outcome)
+    }
+
+    /// The same with a gate, which sees the outcome that the allowed failures give.
+    ///
+    /// # Errors
+    /// As [`Self::end`].
+    pub(crate) fn end_gated(
+        &self,
+        made_by: &MadeBy<'_>,
+        counts: &Counts,
+        outcome: Outcome,
+        gate: impl FnOnce(Outcome) -> Outcome,
+    ) -> Result<Outcome> {
         let images = counts.answered + counts.failed;
-        let outcome = self.outcome(outcome, counts.failed, images);
+        let outcome = gate(self.outcome(outcome, counts.failed, images));
         let Some(path) = &self.summary else {
             return Ok(outcome);
         };

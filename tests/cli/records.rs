@@ -329,6 +329,39 @@ fn failures_within_the_allowance_are_status_0() {
 }
 
 #[test]
+fn an_evaluation_has_an_allowance_too_and_a_gate() {
+    let room = Room::new();
+    for class in ["cat", "dog"] {
+        for number in 0..3 {
+            room.image(format!("data/{class}/{number}.png"));
+        }
+    }
+    room.broken("data/cat/broken.png");
+    let run = |more: &[&str], code: i32| {
+        let fixed = ["evaluate", "data", "-m", small::model(), "-f", "json"];
+        let arguments = [&fixed[..], more, &["--summary", "s.json"]].concat();
+        room.longclip(&arguments, &[]).ends_with(code);
+        let found: Value = serde_json::from_str(&room.read("s.json")).unwrap();
+        assert_fits(std::slice::from_ref(&found), "summary");
+        assert_eq!(found["command"], "evaluate");
+        assert_eq!(
+            (&found["answered"], &found["failed"]),
+            (&6.into(), &1.into())
+        );
+        assert_eq!(found["status"], code, "{more:?}");
+        found
+    };
+    run(&[], 1);
+    let found = run(&["--max-errors", "1"], 0);
+    assert!(found["labels_sha256"].is_string());
+    // The random model is not always right; the gate is not within the allowance.
+    run(&["--max-errors", "1", "--min-acc", "1"], 1);
+    run(&["--max-errors", "1", "--min-acc", "0"], 0);
+    let fixed = ["evaluate", "data", "-m", small::model(), "--summary", "-"];
+    room.longclip(&fixed, &[]).ends_with(2).says(&["stdout"]);
+}
+
+#[test]
 fn what_cannot_be_placed_is_a_failure_too() {
     let room = Room::with(&["a.png", "b.png"]);
     // A file lies where the folder of the label would be.

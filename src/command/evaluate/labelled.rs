@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
@@ -9,7 +10,7 @@ use super::corrupt::{Corrupted, Corrupting};
 use super::facts::Findings;
 use super::files::Folder;
 use super::page::Page;
-use super::{EvaluateArgs, ResultArgs, facts, summary, sweep};
+use super::{EvaluateArgs, ResultArgs, facts, made_by, summary, sweep};
 use crate::input::dataset::{self, Labelled, LabelledOptions, Split};
 use crate::model::{DualEncoder, Towers};
 use crate::output::FailureKind;
@@ -34,6 +35,7 @@ const TOGETHER: usize = 128;
 
 /// Evaluates a classification.
 pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
+    let started = Instant::now();
     let options = LabelledOptions {
         images: args.captions.images.as_deref(),
         split: (args.captions.split.as_deref()).map_or(Split::Usual("test"), Split::Named),
@@ -88,11 +90,13 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     labels.encode(&session, model.as_ref(), temperature)?;
     session.checkpoint.unchanged()?;
 
+    let labels_facts = labels.variants[0].facts.clone();
     let mut evaluating = Evaluating::new(args, &dataset, &session, labels)?;
     let counts = images.for_each(&engine, console, |encoded| evaluating.take(encoded));
     engine.finish(console);
     let counts = counts?;
     evaluating.count()?;
+    let mut acc1 = None;
     if counts.signal.is_some() {
         evaluating.keep_partial(console)?;
     } else if counts.answered > 0 {
@@ -101,11 +105,15 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
             Some(Format::Github) => console.around(|| to_stdout(&notice(&evaluation)))?,
             format => print_summary(&evaluation, format, summary::classification, console)?,
         }
-        let outcome = counts.outcome(console);
-        let acc1 = evaluation.figures.acc1;
-        return Ok(gated(outcome, &args.results, acc1, console));
+        acc1 = Some(evaluation.figures.acc1);
     }
-    Ok(counts.outcome(console))
+    let made_by = made_by(started, &session, Some(&labels_facts), args.probe.is_some());
+    let outcome = counts.outcome(console);
+    let gate = |outcome| match acc1 {
+        Some(acc1) => gated(outcome, &args.results, acc1, console),
+        None => outcome,
+    };
+    args.failures.end_gated(&made_by, &counts, outcome, gate)
 }
 
 /// Fails the gate if top-1 accuracy is too low.

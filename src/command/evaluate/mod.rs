@@ -10,13 +10,17 @@ pub(super) mod summary;
 mod sweep;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
+use crate::output::evaluation::LabelFacts;
 use crate::output::{Format, MARK};
+use crate::run::failures::{FailureArgs, MadeBy};
 use crate::run::flags::{EngineArgs, LabellingArgs, SUMMARY, formats};
 use crate::run::images::IMAGES;
+use crate::run::session::Session;
 use crate::run::{Console, Outcome, advice, report};
 
 /// What only `--help` and the manual page say.
@@ -88,7 +92,7 @@ a path and a label per image, a folder with a metadata.jsonl or .csv, or an arch
 class; for retrieval, images with captions. Without labels, the names of the class folders are the
 labels. Class numbers are indices into the labels, from 0.
 
-Exit status: 0 success, 1 some images failed or --min-acc was missed, 2 could not run, 75
+Exit status: 0 success, 1 images failed (more than --max-errors allows) or --min-acc was missed, 2 could not run, 75
 temporary failure, try again (the hub is down, the disk is full), 130 or 143 stopped by a signal.";
 
 /// The arguments of `longclip evaluate`.
@@ -123,6 +127,8 @@ pub struct EvaluateArgs {
     captions: CaptionArgs,
     #[command(flatten)]
     results: ResultArgs,
+    #[command(flatten)]
+    failures: FailureArgs,
     #[command(flatten)]
     engine: EngineArgs,
 }
@@ -222,6 +228,23 @@ impl ResultArgs {
     }
 }
 
+/// What an evaluation that began at `started` was made with.
+fn made_by<'a>(
+    started: Instant,
+    session: &'a Session,
+    labels: Option<&'a LabelFacts>,
+    probe: bool,
+) -> MadeBy<'a> {
+    let sha256 = labels.map(|facts| &facts.sha256[..]);
+    MadeBy {
+        command: "evaluate",
+        started,
+        session,
+        labels_sha256: sha256.filter(|_| !probe),
+        probe_sha256: sha256.filter(|_| probe),
+    }
+}
+
 fn share(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
@@ -259,6 +282,8 @@ fn check_outputs(args: &EvaluateArgs) -> Result<()> {
     let mut outputs: Vec<_> = files.iter().map(|file| file.as_deref()).collect();
     outputs.retain(|_| out.is_some_and(Path::is_dir));
     outputs.push(args.results.report.as_deref());
+    outputs.push(args.failures.file());
+    args.failures.check(None)?;
     advice::check_outputs(&outputs, &inputs, IMAGES)?;
     report::check_page(args.results.report.as_deref())
 }

@@ -3,10 +3,11 @@
 mod page;
 
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 
-use super::{CaptionLines, EvaluateArgs, facts, summary, sweep};
+use super::{CaptionLines, EvaluateArgs, facts, made_by, summary, sweep};
 use crate::input::dataset::{self, BadCaptions, CaptionOptions, Captioned};
 use crate::input::tokenizer::{Fitted, LongText};
 use crate::model::DualEncoder;
@@ -24,6 +25,7 @@ use crate::task::retrieval::Retrieval;
 
 /// Evaluates retrieval.
 pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
+    let started = Instant::now();
     let dataset = dataset::captioned(&args.dataset, &options(args), IMAGES)?;
     dataset.notes.iter().for_each(|note| console.note(note));
     console.note(&dataset.protocol);
@@ -43,16 +45,20 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     });
     engine.finish(console);
     let counts = counts?;
+    let end = |outcome| {
+        let made_by = made_by(started, &session, None, false);
+        args.failures.end(&made_by, &counts, outcome)
+    };
     let outcome = counts.outcome(console);
     if counts.signal.is_some() || counts.answered == 0 {
-        return Ok(outcome);
+        return end(outcome);
     }
     let kept = Kept::new(&dataset, &answers)?;
     console.note(&format!("encoding {} captions", kept.texts.len()));
     let found = captions.retrieve(&kept, model.as_ref(), &stop);
     engine.finish(console);
     if let Some(signal) = stop.signal() {
-        return Ok(Outcome::Stopped(signal));
+        return end(Outcome::Stopped(signal));
     }
     let (found, truncate_sweep) = found?;
     session.checkpoint.unchanged()?;
@@ -77,7 +83,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     }
     let format = args.results.format;
     print_summary(&evaluation, format, summary::retrieval, console)?;
-    Ok(outcome)
+    end(outcome)
 }
 
 /// All tokenised captions, whole and at each length of the sweep.
