@@ -17,7 +17,8 @@ pub(crate) type Metadata = BTreeMap<String, String>;
 pub const ACTIVATION: &str = "longclip.activation";
 /// The context length in tokens.
 pub(crate) const CONTEXT_LENGTH: &str = "longclip.context_length";
-/// The preprocessing: a JSON object with `image_size`, `resize`, `crop_offset`, `mean` and `std`.
+/// The preprocessing: a JSON object with `image_size`, `resize`, `interpolation`, `crop_offset`, `mean` and
+/// `std`.
 pub(crate) const PREPROCESS: &str = "longclip.preprocess";
 /// Attention heads of the image tower.
 pub const VISION_HEADS: &str = "longclip.vision_heads";
@@ -41,6 +42,7 @@ pub fn describe(checkpoint: &Checkpoint, source_sha256: &[String]) -> Metadata {
     let preprocess = json!({
         "image_size": pixels.image_size,
         "resize": size(pixels.resize),
+        "interpolation": pixels.filter.name(),
         "crop_offset": match pixels.offset {
             CropOffset::HalfToEven => "half_to_even",
             CropOffset::Floor => "floor",

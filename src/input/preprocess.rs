@@ -1,7 +1,7 @@
 //! RGB -> the input of an image tower.
 //!
-//! As torchvision on a Pillow image, which OpenAI, Long-CLIP and open_clip use: resize (bicubic)
-//! the short side to the tower's size, or the whole image to a given size; crop the centre, scale
+//! As torchvision on a Pillow image, which OpenAI, Long-CLIP and open_clip use: resize (bicubic, or
+//! as the checkpoint says) the short side to the tower's size, or the whole image to a given size; crop the centre, scale
 //! to 0..1, subtract the mean and divide by the standard deviation of each channel. If the crop
 //! cannot be centred exactly, torchvision rounds the half offset to even and Hugging Face's
 //! processors round down, which differs by one pixel for one in four sizes.
@@ -9,7 +9,7 @@
 use anyhow::{Context as _, Result};
 
 use super::image::{self, DecodeOptions, Decoded, Frame, RgbImage, Rows};
-use super::resize::{Resizer, Window, bicubic_window};
+use super::resize::{Filter, Resizer, Window, resize_window};
 
 /// The preprocessing that an image tower expects.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +18,8 @@ pub struct Preprocess {
     pub image_size: usize,
     /// Size to which the image is resized before the centre crop.
     pub resize: Resize,
+    /// Weights of neighbouring pixels when resizing.
+    pub filter: Filter,
     /// Rounding of the crop's offset.
     pub offset: CropOffset,
     /// Mean of the red, green and blue samples, on a scale of 0 to 1.
@@ -71,6 +73,7 @@ impl Preprocess {
         Self {
             image_size,
             resize: Resize::ShortestEdge(image_size),
+            filter: Filter::Bicubic,
             offset: CropOffset::HalfToEven,
             mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
             std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
@@ -84,6 +87,7 @@ impl Preprocess {
         let Self {
             image_size,
             resize,
+            filter,
             offset,
             mean,
             std,
@@ -91,10 +95,34 @@ impl Preprocess {
         let usual =
             format!("Preprocess {{ image_size: {image_size}, mean: {mean:?}, std: {std:?} }}");
         let clips = Self::clip(*image_size);
-        if (*resize, *offset) == (clips.resize, clips.offset) {
-            return usual;
+        let usual = match (*resize, *offset) == (clips.resize, clips.offset) {
+            true => usual,
+            false => format!("{usual}, {resize:?}, {offset:?}"),
+        };
+        match filter {
+            Filter::Bicubic => usual,
+            Filter::Bilinear => format!("{usual}, {filter:?}"),
         }
-        format!("{usual}, {resize:?}, {offset:?}")
+    }
+
+    /// The steps, for people.
+    #[must_use]
+    pub(crate) fn describe(&self) -> String {
+        let side = self.image_size;
+        let size = match self.resize {
+            Resize::ShortestEdge(edge) => format!("short side to {edge}"),
+            Resize::Exact { width, height } => format!("squashed to {width} x {height}"),
+        };
+        let crop = match self.resize {
+            Resize::Exact { width, height } if (width, height) == (side, side) => String::new(),
+            _ => format!(", centre {side} x {side} cropped"),
+        };
+        format!(
+            "{size}, {}{crop}, mean {:?}, standard deviation {:?}",
+            self.filter.name(),
+            self.mean,
+            self.std
+        )
     }
 
     /// The least pixels per side of an image that is decoded at reduced size.
@@ -168,7 +196,7 @@ impl Preprocess {
     /// The same for an image that is `scale` times smaller than `whole` (width, height), rounded up.
     fn crop_part(&self, image: &RgbImage, whole: (usize, usize), scale: usize) -> RgbImage {
         let (size, window) = self.target(whole);
-        bicubic_window(image, extent(whole, scale), size, window)
+        resize_window(image, self.filter, extent(whole, scale), size, window)
     }
 
     /// The size to which an image of `whole` pixels is resized, and the centre square of it.
@@ -235,7 +263,8 @@ impl Rows for Square<'_> {
     fn start(&mut self, frame: &Frame) {
         let (size, window) = self.preprocess.target(frame.size);
         let extent = extent(frame.size, frame.scale);
-        self.resizer = Some(Resizer::new(frame, extent, size, window));
+        let filter = self.preprocess.filter;
+        self.resizer = Some(Resizer::new(frame, filter, extent, size, window));
     }
 
     fn add(&mut self, rows: &[u8]) {

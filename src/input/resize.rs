@@ -1,6 +1,7 @@
-//! Pillow's bicubic resampling, bit for bit (its `Resample.c`, read as a specification).
+//! Pillow's bicubic and bilinear resampling, bit for bit (its `Resample.c`, read as a specification).
 //!
-//! The filter is the cubic with a = -1/2, widened by the scale when shrinking (so it antialiases).
+//! The filter is the cubic with a = -1/2, or a triangle, widened by the scale when shrinking (so it
+//! antialiases).
 //! Weights are computed in f64, normalised, and rounded to integers, and results are rounded to 8
 //! bits between the two passes, so their order matters: horizontal first, except where Pillow 13
 //! does the vertical first (older releases never do; the difference is a level or two on tall
@@ -10,8 +11,40 @@
 use super::image::{Frame, RgbImage, orient};
 use crate::kernel::resize::{Across, Level, Taps, WEIGHT_BITS, vertical};
 
-/// Support of the filter, in pixels of the coarser of the two sizes.
-const SUPPORT: f64 = 2.0;
+/// How neighbouring pixels are weighted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filter {
+    /// The cubic with a = -1/2: CLIP's.
+    Bicubic,
+    /// A triangle: that of many models with a sigmoid loss.
+    Bilinear,
+}
+
+impl Filter {
+    /// The name in configuration files.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bicubic => "bicubic",
+            Self::Bilinear => "bilinear",
+        }
+    }
+
+    /// Reach to either side, in pixels of the coarser of the two sizes.
+    fn support(self) -> f64 {
+        match self {
+            Self::Bicubic => 2.0,
+            Self::Bilinear => 1.0,
+        }
+    }
+
+    fn weight(self, x: f64) -> f64 {
+        match self {
+            Self::Bicubic => cubic(x),
+            Self::Bilinear => (1.0 - x.abs()).max(0.0),
+        }
+    }
+}
 
 /// Rows that are resampled at once: enough for the kernels, and few enough to stay in the cache.
 const BLOCK_ROWS: usize = 32;
@@ -29,8 +62,13 @@ pub(crate) struct Window {
     pub(crate) height: usize,
 }
 
-/// Resizes `image` to `width` x `height` pixels.
+/// Resizes `image` to `width` x `height` pixels, bicubic.
 pub(crate) fn bicubic(image: &RgbImage, width: usize, height: usize) -> RgbImage {
+    resize(image, Filter::Bicubic, width, height)
+}
+
+/// Resizes `image` to `width` x `height` pixels.
+pub(crate) fn resize(image: &RgbImage, filter: Filter, width: usize, height: usize) -> RgbImage {
     let window = Window {
         left: 0,
         top: 0,
@@ -38,17 +76,18 @@ pub(crate) fn bicubic(image: &RgbImage, width: usize, height: usize) -> RgbImage
         height,
     };
     let whole = (image.width as f64, image.height as f64);
-    bicubic_window(image, whole, (width, height), window)
+    resize_window(image, filter, whole, (width, height), window)
 }
 
 /// The part `window` of `image` resized to `size`; see [`Resizer::new`].
-pub(crate) fn bicubic_window(
+pub(crate) fn resize_window(
     image: &RgbImage,
+    filter: Filter,
     extent: (f64, f64),
     size: (usize, usize),
     window: Window,
 ) -> RgbImage {
-    let mut resizer = Resizer::new(&Frame::of(image), extent, size, window);
+    let mut resizer = Resizer::new(&Frame::of(image), filter, extent, size, window);
     resizer.add(&image.pixels);
     resizer.finish()
 }
@@ -78,13 +117,14 @@ impl Resizer {
     /// be padding; it is Pillow's `box` from the upper left corner.
     pub(crate) fn new(
         frame: &Frame,
+        filter: Filter,
         extent: (f64, f64),
         size: (usize, usize),
         window: Window,
     ) -> Self {
         let (width, height) = orient::size((frame.width, frame.height), frame.orientation);
-        let mut across = taps(width, extent.0, size.0, window.left, window.width);
-        let mut down = taps(height, extent.1, size.1, window.top, window.height);
+        let mut across = taps(filter, width, extent.0, size.0, window.left, window.width);
+        let mut down = taps(filter, height, extent.1, size.1, window.top, window.height);
         let mut is_vertical_first = is_vertical_first((width, height), size.0, size.1);
         // Rows come as stored, so the axes are turned back, each with its weights; the sums stay
         // the same. The result is turned at the end.
@@ -224,10 +264,17 @@ fn is_vertical_first(image: (usize, usize), width: usize, height: usize) -> bool
 
 /// The filter taps of outputs `first..first + count` when the first `extent` of `inputs` pixels
 /// become `outputs`.
-fn taps(inputs: usize, extent: f64, outputs: usize, first: usize, count: usize) -> Taps {
+fn taps(
+    filter: Filter,
+    inputs: usize,
+    extent: f64,
+    outputs: usize,
+    first: usize,
+    count: usize,
+) -> Taps {
     let scale = extent / outputs as f64;
     let filter_scale = scale.max(1.0);
-    let support = SUPPORT * filter_scale;
+    let support = filter.support() * filter_scale;
     let stride = support.ceil() as usize * 2 + 1;
     let mut taps = Taps {
         starts: Vec::with_capacity(count),
@@ -241,7 +288,9 @@ fn taps(inputs: usize, extent: f64, outputs: usize, first: usize, count: usize) 
         let start = (center - support + 0.5) as usize;
         let end = ((center + support + 0.5) as usize).min(inputs);
         let offset = |input: usize| (input as f64 - center + 0.5) * (1.0 / filter_scale);
-        let weights: Vec<f64> = (start..end).map(|input| cubic(offset(input))).collect();
+        let weights: Vec<f64> = (start..end)
+            .map(|input| filter.weight(offset(input)))
+            .collect();
         let total: f64 = weights.iter().sum();
         let divisor = if total == 0.0 { 1.0 } else { total };
         taps.weights
@@ -288,9 +337,22 @@ mod tests {
     }
 
     /// Both passes over the whole image, as plainly as possible.
-    fn whole(image: &RgbImage, extent: (f64, f64), size: (usize, usize), part: Window) -> RgbImage {
-        let across = taps(image.width, extent.0, size.0, part.left, part.width);
-        let down = taps(image.height, extent.1, size.1, part.top, part.height);
+    fn whole(
+        image: &RgbImage,
+        filter: Filter,
+        extent: (f64, f64),
+        size: (usize, usize),
+        part: Window,
+    ) -> RgbImage {
+        let across = taps(filter, image.width, extent.0, size.0, part.left, part.width);
+        let down = taps(
+            filter,
+            image.height,
+            extent.1,
+            size.1,
+            part.top,
+            part.height,
+        );
         let wide = |rows: &[u8], down: &Taps| {
             let columns = rows.len() / image.height;
             let mut out = vec![0; down.starts.len() * columns];
@@ -338,12 +400,13 @@ mod tests {
             };
             let padding = next(8) as f64 / 8.0;
             let extent = (upright.width as f64 - padding, upright.height as f64);
-            let expected = whole(&upright, extent, size, window);
+            let filter = [Filter::Bicubic, Filter::Bilinear][case % 2];
+            let expected = whole(&upright, filter, extent, size, window);
             let frame = Frame {
                 orientation,
                 ..Frame::of(&stored)
             };
-            let mut resizer = Resizer::new(&frame, extent, size, window);
+            let mut resizer = Resizer::new(&frame, filter, extent, size, window);
             orders[usize::from(resizer.is_vertical_first)] += 1;
             let mut rest = &stored.pixels[..];
             while !rest.is_empty() {
@@ -386,7 +449,7 @@ mod tests {
                 height: rows,
             };
             let extent = (width as f64, height as f64);
-            let part = bicubic_window(&image, extent, size, window);
+            let part = resize_window(&image, Filter::Bicubic, extent, size, window);
             for (y, row) in part.pixels.chunks_exact(columns * 3).enumerate() {
                 let at = ((top + y) * whole.width + left) * 3;
                 assert_eq!(row, &whole.pixels[at..at + columns * 3], "{size:?} row {y}");
@@ -418,7 +481,7 @@ mod tests {
     #[test]
     fn weights_of_a_half_are_pillows() {
         // 8 pixels -> 4: the widened cubic at -1.875, -1.625 … around each centre.
-        let taps = taps(8, 8.0, 4, 1, 1);
+        let taps = taps(Filter::Bicubic, 8, 8.0, 4, 1, 1);
         assert_eq!((taps.starts[0], taps.counts[0], taps.stride), (0, 7, 9));
         let total: i32 = taps.weights.iter().sum();
         assert!((total - (1 << WEIGHT_BITS)).abs() <= 4, "{total}");
@@ -438,14 +501,16 @@ mod tests {
             width: 10,
             height: 1,
         };
-        let row = |extent| bicubic_window(&ramp, (extent, 1.0), (10, 1), window).pixels;
-        for (x, pixel) in row(29.5).chunks_exact(3).enumerate().skip(2).take(6) {
-            let expected = (2.95 * (x as f64 + 0.5) - 0.5) * 8.0;
-            assert!(
-                (f64::from(pixel[0]) - expected).abs() < 1.0,
-                "{x}: {pixel:?}"
-            );
+        for filter in [Filter::Bicubic, Filter::Bilinear] {
+            let row = |extent| resize_window(&ramp, filter, (extent, 1.0), (10, 1), window).pixels;
+            for (x, pixel) in row(29.5).chunks_exact(3).enumerate().skip(2).take(6) {
+                let expected = (2.95 * (x as f64 + 0.5) - 0.5) * 8.0;
+                assert!(
+                    (f64::from(pixel[0]) - expected).abs() < 1.0,
+                    "{filter:?} {x}: {pixel:?}"
+                );
+            }
+            assert_eq!(row(30.0), resize(&ramp, filter, 10, 1).pixels);
         }
-        assert_eq!(row(30.0), bicubic(&ramp, 10, 1).pixels);
     }
 }

@@ -229,6 +229,7 @@ impl Session {
             checkpoint.activation, checkpoint.activation_source
         ));
         console.detail(&format!("heads: {}", checkpoint.heads()));
+        console.detail(&format!("pixels: {}", checkpoint.preprocess.describe()));
         if let Ok(Some(bias)) = checkpoint.logit_bias() {
             console.detail(&format!(
                 "logit bias: {bias}, which --score sigmoid adds unless a none label is given"

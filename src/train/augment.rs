@@ -4,7 +4,7 @@ use rand::RngCore;
 
 use crate::input::image::RgbImage;
 use crate::input::preprocess::Preprocess;
-use crate::input::resize::bicubic;
+use crate::input::resize::resize;
 
 /// Smallest share of the area that a crop keeps, as in open_clip's training; the largest is 1.
 const MIN_AREA: f64 = 0.9;
@@ -32,7 +32,12 @@ impl Augment {
         random: &mut impl RngCore,
     ) -> Vec<f32> {
         let mut square = match self.crop.then(|| crop(image, random)).flatten() {
-            Some(part) => bicubic(&part, preprocess.image_size, preprocess.image_size),
+            Some(part) => resize(
+                &part,
+                preprocess.filter,
+                preprocess.image_size,
+                preprocess.image_size,
+            ),
             None => preprocess.crop(image),
         };
         if self.flip && share(random) < 0.5 {

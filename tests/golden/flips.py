@@ -10,7 +10,7 @@ a field of open_clip's dataclasses, of its preprocessing, of transformers' CLIPC
 CLIPImageProcessor has no flip. `expected/flips.json` is what `flips.rs` repeats without the
 libraries.
 
-The image processor is the Pillow one: torchvision's resizes differently, by more than the tolerance.
+The image processor is the Pillow one: torchvision's resizes differently, by more than that.
 """
 
 import copy
@@ -135,6 +135,7 @@ OPEN_CLIP = [
     ("preprocess_cfg", "mean", 0.5),
     ("preprocess_cfg", "std", [0.5, 0.5, 0.5]),
     ("preprocess_cfg", "interpolation", "bilinear"),
+    ("preprocess_cfg", "interpolation", "nearest"),
     ("preprocess_cfg", "interpolation", "random"),
     ("preprocess_cfg", "resize_mode", "squash"),
     ("preprocess_cfg", "resize_mode", "longest"),
@@ -208,6 +209,7 @@ PROCESSOR = [
     ("crop_size", {"height": 48, "width": 48}),
     ("crop_size", 64),
     ("resample", 2),
+    ("resample", 0),
     ("do_rescale", False),
     ("rescale_factor", 1 / 127.5),
     ("do_normalize", False),

@@ -9,9 +9,11 @@ mod reduced;
 use std::fs;
 use std::path::PathBuf;
 
-use longclip::input::image::{Alpha, DecodeOptions, Decoded, read};
-use longclip::input::preprocess::Preprocess;
+use longclip::input::image::{Alpha, DecodeOptions, Decoded, RgbImage, read};
+use longclip::input::preprocess::{Preprocess, Resize};
+use longclip::input::resize::Filter;
 use safetensors::SafeTensors;
+use sha2::{Digest as _, Sha256};
 
 /// An image made by `tests/fixtures/image/make.py`, or a demo image.
 fn image(name: &str) -> PathBuf {
@@ -71,6 +73,41 @@ fn pixels_are_pillows_and_torchvisions() {
         let worst = pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         assert_eq!(ours.len(), tensor.data().len(), "{name}");
         assert!(worst <= tolerance(file), "{name} differs by {worst}");
+    }
+}
+
+/// Patterns of random sizes, squashed by both filters: every byte as Pillow's.
+#[test]
+fn both_filters_are_pillows_at_every_size() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let rows = fs::read(root.join("tests/golden/expected/resize.json")).unwrap();
+    let rows: Vec<(usize, usize, usize, usize, String, String)> =
+        serde_json::from_slice(&rows).unwrap();
+    assert_eq!(rows.len(), 600);
+    for (width, height, to_width, to_height, filter, expected) in rows {
+        let sample = |i: usize| (i * i * 31 + i * 17 + i / 5) as u8;
+        let pattern = RgbImage {
+            width,
+            height,
+            pixels: (0..width * height * 3).map(sample).collect(),
+        };
+        let preprocess = Preprocess {
+            resize: Resize::Exact {
+                width: to_width,
+                height: to_height,
+            },
+            filter: match &filter[..] {
+                "bilinear" => Filter::Bilinear,
+                _ => Filter::Bicubic,
+            },
+            ..Preprocess::clip(to_width.min(to_height))
+        };
+        let found = Sha256::digest(preprocess.crop(&pattern).pixels);
+        let found: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            found, expected,
+            "{width} x {height} to {to_width} x {to_height}, {filter}"
+        );
     }
 }
 

@@ -25,6 +25,7 @@ use super::metadata::{self, Metadata};
 use super::source::ModelFiles;
 use crate::file::open;
 use crate::input::preprocess::{CropOffset, Preprocess};
+use crate::input::resize::Filter;
 use hugging_face::HuggingFace;
 use keys::{Object, Place};
 use open_clip::OpenClip;
@@ -297,8 +298,23 @@ fn from_header(header: Option<&Value>, image_size: usize) -> Result<Preprocess> 
             _ => return HEADER.refuse("resize", size, "not a size that the crop fits into"),
         }
     }
+    if let Some(name) = header.get("interpolation") {
+        match filter(name) {
+            Some(filter) => wanted.filter = filter,
+            None => return HEADER.refuse("interpolation", name, "not \"bicubic\" or \"bilinear\""),
+        }
+    }
     normalisation(HEADER, header, ["mean", "std"], &mut wanted)?;
     Ok(wanted)
+}
+
+/// A filter by its name, or by its number in Pillow.
+fn filter(stated: &Value) -> Option<Filter> {
+    match (stated.as_str(), stated.as_u64()) {
+        (Some("bicubic"), _) | (_, Some(3)) => Some(Filter::Bicubic),
+        (Some("bilinear"), _) | (_, Some(2)) => Some(Filter::Bilinear),
+        _ => None,
+    }
 }
 
 fn agree(place: Place<'_>, key: &str, stated: &Value, found: &Value) -> Result<()> {

@@ -181,6 +181,9 @@ impl Pixels {
                 return place.refuse("resize_mode", other, why);
             }
         }
+        if let Some(filter) = pixels.get("interpolation").and_then(super::filter) {
+            wanted.filter = filter;
+        }
         // open_clip itself uses the tower's size; a different one belongs to another model.
         if let Some(size) = pixels.get("size").filter(|size| !size.is_null()) {
             let side = json!(image_size);
@@ -322,7 +325,7 @@ mod tests {
             (text, "hf_tokenizer_name", json!("bert-base-uncased")),
             (text, "tokenizer_kwargs", json!({"clean": "canonicalize"})),
             (text, "tokenizer_kwargs", json!({"strip_sep_token": true})),
-            (pixels, "interpolation", json!("bilinear")),
+            (pixels, "interpolation", json!("nearest")),
             (pixels, "resize_mode", json!("longest")),
             (pixels, "mode", json!("L")),
             (pixels, "size", json!(336)),

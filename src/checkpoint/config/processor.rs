@@ -35,7 +35,10 @@ const READ: &[Keys] = &[
         ],
         Rule::Read,
     ),
-    Keys(&["resample"], Rule::Only(&["3", "\"bicubic\""])),
+    Keys(
+        &["resample"],
+        Rule::Only(&["2", "3", "\"bicubic\"", "\"bilinear\""]),
+    ),
     // Other processors have different defaults and steps.
     Keys(
         &["image_processor_type", "feature_extractor_type"],
@@ -179,6 +182,9 @@ impl Processor {
                     "but longclip scales by 1/255 only",
                 );
             }
+        }
+        if let Some(filter) = self.config.get("resample").and_then(super::filter) {
+            wanted.filter = filter;
         }
         self.sizes(&mut wanted)?;
         self.check_padding(image_size)?;
@@ -409,8 +415,8 @@ mod tests {
     #[test]
     fn what_is_not_computed_is_refused_by_name() {
         let cases = [
-            ("resample", json!(2)),
-            ("resample", json!("bilinear")),
+            ("resample", json!(0)),
+            ("resample", json!("lanczos")),
             ("rescale_factor", json!(1)),
             ("image_processor_type", json!("ViTImageProcessor")),
             ("feature_extractor_type", json!("ViTFeatureExtractor")),

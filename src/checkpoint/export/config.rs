@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::checkpoint::architecture::{Activation, ImageTower, Tower};
 use crate::checkpoint::{Checkpoint, metadata};
 use crate::input::preprocess::Resize;
+use crate::input::resize::Filter;
 use crate::input::tokenizer::{self, END_OF_TEXT, START_OF_TEXT};
 
 /// A file's name and content.
@@ -67,7 +68,10 @@ pub(super) fn hugging_face(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": true,
         "size": metadata::size(pixels.resize),
-        "resample": 3,
+        "resample": match pixels.filter {
+            Filter::Bilinear => 2,
+            Filter::Bicubic => 3,
+        },
         "do_center_crop": true,
         "crop_size": {"height": side, "width": side},
         "do_convert_rgb": true,
@@ -126,7 +130,7 @@ pub(super) fn open_clip(checkpoint: &Checkpoint) -> Result<Vec<Text>> {
         "preprocess_cfg": {
             "mean": pixels.mean.map(plain),
             "std": pixels.std.map(plain),
-            "interpolation": "bicubic",
+            "interpolation": pixels.filter.name(),
             "resize_mode": match pixels.resize {
                 Resize::ShortestEdge(_) => "shortest",
                 Resize::Exact { .. } => "squash",

@@ -19,7 +19,7 @@ use super::metadata::Metadata;
 use super::{Checkpoint, Tensors};
 use crate::file::atomic::AtomicFile;
 use crate::file::temporary::TemporaryFolder;
-use crate::input::preprocess::{Preprocess, Resize};
+use crate::input::preprocess::{CropOffset, Preprocess, Resize};
 use crate::output::suffix::{self, Suffix};
 use entry::Entry;
 
@@ -349,12 +349,18 @@ fn pixels_survive(
     let has_place = match (container, layout) {
         (Some(FileKind::Safetensors), _) | (None, Layout::HuggingFace) => true,
         (None, Layout::OpenClip) => is_squash || pixels.resize == clips.resize,
-        _ => (pixels.resize, pixels.mean, pixels.std) == (clips.resize, clips.mean, clips.std),
+        _ => {
+            let crops = CropOffset::HalfToEven;
+            Preprocess {
+                offset: crops,
+                ..pixels.clone()
+            } == clips
+        }
     };
     ensure!(
         has_place,
-        "this model's preprocessing (resize, mean or standard deviation) is not CLIP's, and the \
-         target cannot store it; write a .safetensors file or a folder with --layout hf"
+        "this model's preprocessing (resize, interpolation, mean or standard deviation) is not \
+         CLIP's, and the target cannot store it; write a .safetensors file or a folder with --layout hf"
     );
     let ImageTower::VisionTransformer(vision) = &checkpoint.architecture.image else {
         return Ok(());

@@ -41,10 +41,10 @@ Configuration files:
   honoured, cannot change an embedding, or is refused with file, key and value;
   unknown keys are a warning. Weights named open_clip_* are described by
   open_clip's file, others by transformers'. Mean and standard deviation,
-  resizing to the shortest edge or to a given size, a crop from a larger image,
-  and LayerNorm epsilons are computed; any other interpolation, pooling,
-  attention mask or tokenizer is refused, and so is a folder whose vocabulary
-  is not CLIP's.
+  resizing (bicubic or bilinear) to the shortest edge or to a given size, a crop
+  from a larger image, and LayerNorm epsilons are computed; any other
+  interpolation, pooling, attention mask or tokenizer is refused, and so is a
+  folder whose vocabulary is not CLIP's.
 
 What files leave open:
   --activation quick_gelu|gelu is for files that do not specify it; a bare file

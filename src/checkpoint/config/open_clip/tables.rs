@@ -136,7 +136,7 @@ pub(super) const PREPROCESS: &[Keys] = &[
     // "random" is for training; open_clip then evaluates with bicubic.
     Keys(
         &["interpolation"],
-        Rule::Only(&["\"bicubic\"", "\"random\"", "null"]),
+        Rule::Only(&["\"bicubic\"", "\"bilinear\"", "\"random\"", "null"]),
     ),
     // The padding colour of resize_mode "longest", which is refused.
     Keys(&["fill_color"], Rule::Harmless),
