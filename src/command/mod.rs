@@ -8,6 +8,7 @@ pub mod completions;
 pub mod convert;
 pub mod embed;
 pub mod evaluate;
+pub mod explain;
 pub mod finetune;
 pub mod inspect;
 pub mod labels;
@@ -41,6 +42,7 @@ use completions::CompletionsArgs;
 use convert::{ConvertArgs, StretchArgs};
 use embed::EmbedArgs;
 use evaluate::EvaluateArgs;
+use explain::ExplainArgs;
 use finetune::FinetuneArgs;
 use inspect::InspectArgs;
 use labels::LabelsArgs;
@@ -97,6 +99,8 @@ pub enum Command {
     Probe(Box<ProbeArgs>),
     /// Measure accuracy or retrieval on a labelled dataset
     Evaluate(Box<EvaluateArgs>),
+    /// Explain which words and regions a score comes from
+    Explain(Box<ExplainArgs>),
     /// Calibrate probabilities by temperature scaling
     Calibrate(Box<CalibrateArgs>),
     /// Fine-tune a model on images with captions, as Long-CLIP does
@@ -138,6 +142,7 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Search(args) => search::run(*args, console),
         Command::Probe(args) => probe::run(&args, console),
         Command::Evaluate(args) => evaluate::run(&args, console),
+        Command::Explain(args) => explain::run(&args, console),
         Command::Calibrate(args) => calibrate::run(&args, console),
         Command::Finetune(args) => finetune::run(&args, console),
         Command::Merge(args) => merge::run(&args, console),

@@ -16,13 +16,14 @@ macro_rules! schemas {
 }
 
 /// Each schema by its name; `tests/cli/schema.rs` holds real results against them.
-const SCHEMAS: [(&str, &str); 20] = schemas![
+const SCHEMAS: [(&str, &str); 21] = schemas![
     "record",
     "hits",
     "embedding",
     "evaluation",
     "retrieval",
     "calibration",
+    "explanation",
     "probe",
     "tokens",
     "models",

@@ -5,7 +5,7 @@ use clap::Command;
 /// The flags in `-h` of the commands that have too many for one screen, by the names of their
 /// fields; other arguments without a flag are shown as well. Whoever adds a flag that most users of
 /// the command need lists it here.
-const SHOWN: [(&str, &[&str]); 10] = [
+const SHOWN: [(&str, &[&str]); 11] = [
     (
         "classify",
         &[
@@ -90,6 +90,13 @@ const SHOWN: [(&str, &[&str]); 10] = [
             "format",
             "model",
             "offline",
+        ],
+    ),
+    (
+        "explain",
+        &[
+            "label", "against", "words", "parts", "samples", "regions", "grid", "heatmap",
+            "report", "format", "model", "offline",
         ],
     ),
     (

@@ -125,6 +125,38 @@ impl Preprocess {
         )
     }
 
+    /// The same square with `times` as many pixels per side, for people.
+    #[must_use]
+    pub(crate) fn magnified(&self, times: usize) -> Self {
+        let resize = match self.resize {
+            Resize::ShortestEdge(edge) => Resize::ShortestEdge(edge * times),
+            Resize::Exact { width, height } => Resize::Exact {
+                width: width * times,
+                height: height * times,
+            },
+        };
+        Self {
+            image_size: self.image_size * times,
+            resize,
+            ..self.clone()
+        }
+    }
+
+    /// Where the centre square is in an image of `whole` pixels: left, top, width and height, in
+    /// its pixels.
+    #[must_use]
+    pub(crate) fn area(&self, whole: (usize, usize)) -> [f32; 4] {
+        let ((width, height), window) = self.target(whole);
+        let across = whole.0 as f32 / width as f32;
+        let down = whole.1 as f32 / height as f32;
+        [
+            window.left as f32 * across,
+            window.top as f32 * down,
+            window.width as f32 * across,
+            window.height as f32 * down,
+        ]
+    }
+
     /// The least pixels per side of an image that is decoded at reduced size.
     #[must_use]
     pub(crate) fn reduced_side(&self) -> usize {
@@ -425,5 +457,33 @@ mod tests {
         // 224 rows out of 22.4 million lie within one pixel's height, the one in the middle.
         assert_eq!(crop.pixels.len(), 224 * 224 * 3);
         assert!(crop.pixels.iter().all(|sample| *sample == crop.pixels[0]));
+    }
+
+    #[test]
+    fn the_square_has_a_place_in_the_image() {
+        let clips = Preprocess::clip(224);
+        let near = |found: [f32; 4], expected: [f32; 4]| {
+            let apart = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+            assert!(
+                apart.fold(0.0, f32::max) < 1.01,
+                "{found:?}, not {expected:?}"
+            );
+        };
+        near(clips.area((448, 448)), [0.0, 0.0, 448.0, 448.0]);
+        near(clips.area((1000, 500)), [250.0, 0.0, 500.0, 500.0]);
+        near(clips.area((30, 90)), [0.0, 30.0, 30.0, 30.0]);
+        let whole = Preprocess {
+            resize: Resize::Exact {
+                width: 224,
+                height: 224,
+            },
+            ..clips.clone()
+        };
+        near(whole.area((1000, 500)), [0.0, 0.0, 1000.0, 500.0]);
+        for (preprocess, size) in [(clips, (1000, 500)), (whole, (300, 700))] {
+            let larger = preprocess.magnified(3);
+            assert_eq!(larger.image_size, 672);
+            near(larger.area(size), preprocess.area(size));
+        }
     }
 }

@@ -9,10 +9,12 @@
 pub(crate) mod columns;
 mod csv;
 pub mod evaluation;
+pub(crate) mod explanation;
 mod format;
 pub mod found;
 pub(crate) mod github;
 mod given;
+pub(crate) mod heatmap;
 mod journal;
 pub(crate) mod json;
 pub(crate) mod label_studio;

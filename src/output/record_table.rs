@@ -141,7 +141,7 @@ fn full_bar(predictions: &[Prediction], score: Score) -> f32 {
 
 /// A bar of `share` of `columns`, in eighths of a cell and without trailing spaces; empty for
 /// shares that are not positive, or NaN.
-fn bar(share: f32, columns: usize) -> String {
+pub(super) fn bar(share: f32, columns: usize) -> String {
     const EIGHTHS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
     // A cast saturates and converts NaN to 0.
     let eighths = (share.clamp(0.0, 1.0) * columns as f32 * 8.0).round() as usize;

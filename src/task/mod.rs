@@ -1,6 +1,7 @@
 //! Tasks on embeddings: classification, calibration, retrieval, search and training. Knows no files
 //! and prints nothing.
 
+pub(crate) mod attribution;
 pub mod calibration;
 pub mod embeddings;
 pub(crate) mod linear_probe;

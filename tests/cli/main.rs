@@ -18,6 +18,7 @@ mod embed;
 mod encoded_labels;
 mod endless;
 mod evaluation;
+mod explain;
 #[cfg(target_os = "linux")]
 mod faults;
 mod finetune;

@@ -3,6 +3,7 @@
 
 use crate::output::Score;
 use crate::output::evaluation::{BinRow, ClassRow, PairRow, RetrievalEvaluation, RunRow};
+use crate::output::explanation::Explanation;
 
 /// Information available before the first image.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub enum PageKind {
     Retrieval,
     /// Training of a model.
     Training,
+    /// Explanation of one score.
+    Explanation,
 }
 
 /// One image.
@@ -88,6 +91,19 @@ pub struct PageSummary {
     pub confusion: Vec<Confused>,
     /// Precision and recall per class.
     pub classes: Vec<ClassRow>,
+    /// Which words and regions a score comes from.
+    pub explanation: Option<PageExplanation>,
+}
+
+/// An explanation with the square of the image that the model sees.
+#[derive(Clone, Debug)]
+pub struct PageExplanation {
+    /// The words and regions.
+    pub(crate) found: Explanation,
+    /// A JPEG file of the square.
+    pub(crate) picture: Vec<u8>,
+    /// Its side in pixels.
+    pub(crate) side: usize,
 }
 
 /// A metric for the top of the page.

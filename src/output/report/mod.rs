@@ -13,6 +13,7 @@ mod chart;
 mod confusion;
 mod content;
 mod embed;
+mod explanation;
 mod number;
 mod page;
 mod plot;
@@ -29,8 +30,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 pub use content::{
-    Axis, Change, Chart, Confused, LabelScore, Metric, PageHead, PageImage, PageKind, PageSummary,
-    Point, Quantity, ReliabilityDiagram, RunComparison, Scale, Series,
+    Axis, Change, Chart, Confused, LabelScore, Metric, PageExplanation, PageHead, PageImage,
+    PageKind, PageSummary, Point, Quantity, ReliabilityDiagram, RunComparison, Scale, Series,
 };
 
 use crate::file::atomic::AtomicFile;
@@ -284,6 +285,7 @@ mod tests {
                 predicted: 1,
                 count: 1,
             }],
+            explanation: Some(explanation::hostile(HOSTILE)),
             classes: vec![ClassRow {
                 label: text(),
                 support: 1,

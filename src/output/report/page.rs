@@ -9,7 +9,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::content::{PageHead, PageSummary};
-use super::{chart, confusion, embed, number, reliability, summary};
+use super::{chart, confusion, embed, explanation, number, reliability, summary};
 use crate::output::Score;
 
 const PAGE: &str = include_str!("page/page.html");
@@ -195,6 +195,16 @@ fn facts(head: &PageHead, summary: &PageSummary) -> Result<String> {
 fn sections(head: &PageHead, summary: &PageSummary) -> Vec<Section> {
     let labels = &head.labels;
     let mut sections = vec![
+        Section {
+            id: "explanation",
+            title: "Explanation",
+            explanation: "Orange raises the score, blue lowers it, and a word with a dotted line \
+                          has next to no part in it. Every number is in the tables.",
+            content: summary
+                .explanation
+                .as_ref()
+                .map_or_else(String::new, explanation::section),
+        },
         Section {
             id: "comparison",
             title: "Comparison",

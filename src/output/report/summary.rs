@@ -282,6 +282,7 @@ impl PageKind {
             Self::RunComparison => "Comparison",
             Self::Retrieval => "Retrieval",
             Self::Training => "Fine-tuning",
+            Self::Explanation => "Explanation",
         }
     }
 

@@ -1,0 +1,114 @@
+//! The image that is explained, as the model sees it and as people do.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, ensure};
+use candle_core::{Device, Tensor};
+
+use super::scorer::Scorer;
+use crate::input::image::{self, DecodeOptions, ImageBytes, RgbImage};
+use crate::model::DualEncoder;
+use crate::output::explanation::Regions;
+use crate::run::session::Session;
+use crate::task::attribution::regions::{RegionMap, occlusion};
+
+/// How the contributions of regions are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RegionMethod {
+    /// What is lost when a cell is covered.
+    Occlusion,
+}
+
+impl RegionMethod {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Occlusion => "occlusion",
+        }
+    }
+}
+
+/// At least so many pixels per side are shown to people.
+const SHOWN_SIDE: usize = 448;
+/// Images encoded together if nothing is said.
+const AT_ONCE: usize = 32;
+
+/// The square that the model sees.
+pub(super) struct Picture {
+    /// `[3, size, size]`, normalised.
+    pixels: Vec<f32>,
+    size: usize,
+    /// The same square for people.
+    pub(super) shown: RgbImage,
+    /// Left, top, width and height in the image.
+    area: [f32; 4],
+    pub(super) warnings: Vec<String>,
+}
+
+impl Picture {
+    /// Reads the image at `path`, or from stdin if that is `-`.
+    pub(super) fn read(path: &Path, options: &DecodeOptions, session: &Session) -> Result<Self> {
+        let read = || -> Result<_> {
+            let bytes: ImageBytes = match path.as_os_str() == "-" {
+                true => image::read_stream(io::stdin().lock(), options)?.into(),
+                false => image::read_bytes(path, options)?,
+            };
+            image::decode(&bytes, options)
+        };
+        let decoded =
+            read().with_context(|| format!("cannot read the image {}", path.display()))?;
+        let preprocess = &session.checkpoint.preprocess;
+        let size = preprocess.image_size;
+        let larger = preprocess.magnified(SHOWN_SIDE.div_ceil(size));
+        Ok(Self {
+            pixels: preprocess.normalise(&preprocess.crop_decoded(&decoded)),
+            size,
+            shown: larger.crop_decoded(&decoded),
+            area: preprocess.area(decoded.size),
+            warnings: decoded.warnings,
+        })
+    }
+
+    /// Its embedding `[dim]`.
+    pub(super) fn encode(&self, model: &dyn DualEncoder) -> Result<Vec<f32>> {
+        self.encode_all(model, self.pixels.clone())
+    }
+
+    /// The embeddings [n, dim] of `pixels` [n, 3, size, size].
+    fn encode_all(&self, model: &dyn DualEncoder, pixels: Vec<f32>) -> Result<Vec<f32>> {
+        let shape = (pixels.len() / self.pixels.len(), 3, self.size, self.size);
+        let pixels = Tensor::from_vec(pixels, shape, &Device::Cpu)?;
+        Ok(model.encode_image(&pixels)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// The contributions of a grid of `side` x `side` cells.
+    pub(super) fn regions(
+        &self,
+        method: RegionMethod,
+        side: usize,
+        scorer: &Scorer,
+        session: &Session,
+    ) -> Result<Regions> {
+        let mut viewer = |pixels| scorer.scores(&self.encode_all(scorer.model, pixels)?);
+        let at_once = session.batch_size.unwrap_or(AT_ONCE);
+        let map = match method {
+            RegionMethod::Occlusion => {
+                ensure!(
+                    side <= self.size,
+                    "--grid {side} is finer than the {} pixels that the model sees",
+                    self.size
+                );
+                occlusion(&self.pixels, self.size, side, at_once, &mut viewer)?
+            }
+        };
+        Ok(self.placed(method, &map))
+    }
+
+    fn placed(&self, method: RegionMethod, map: &RegionMap) -> Regions {
+        Regions {
+            method: method.name(),
+            area: self.area,
+            map: map.values.chunks(map.side).map(<[f32]>::to_vec).collect(),
+        }
+    }
+}

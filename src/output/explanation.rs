@@ -1,0 +1,376 @@
+//! Why a label has its score: the contributions of its words and of the image's regions, as JSON
+//! and as a table. Scripts read these keys: extend, never rename.
+
+use anstyle::AnsiColor;
+use serde::Serialize;
+
+use super::record_table::bar;
+use super::table::{Column, GAP, TextTable, bold, foreground, painted};
+use super::text::{columns, printable, shortened};
+use super::{ImageName, Terminal};
+
+/// Longer bars show nothing more.
+const LONGEST_BAR: usize = 30;
+/// The space that a number takes: `+0.1234 ± 0.1234`.
+const NUMBER_COLUMNS: usize = 16;
+/// A part is not truncated below this, however narrow the terminal.
+const SHORTEST_PART: usize = 16;
+
+/// The explanation of one image's score.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Explanation {
+    pub(crate) image: String,
+    /// The path's exact bytes in base64, if it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image_bytes: Option<String>,
+    pub(crate) label: String,
+    pub(crate) against: Option<String>,
+    /// What is explained: `cosine`, or `cosine difference`.
+    pub(crate) quantity: &'static str,
+    /// That quantity.
+    pub(crate) score: f32,
+    /// The same times the model's logit scale.
+    pub(crate) logit: f32,
+    /// The image's cosine with the label, and with the other label.
+    pub(crate) cosine: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) against_cosine: Option<f32>,
+    /// The quantity with the empty text in the place of each label.
+    pub(crate) empty: f32,
+    /// The image's cosine with the empty text.
+    pub(crate) empty_cosine: f32,
+    /// How the words' values were found; absent if they were not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) method: Option<Method>,
+    pub(crate) words: Vec<Word>,
+    /// Those of the other label: what they take from the difference.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) against_words: Vec<Word>,
+    /// The sum of all values.
+    pub(crate) sum: f32,
+    /// What it lacks of `score - empty`.
+    pub(crate) rest: f32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) regions: Option<Regions>,
+    /// What the numbers mean here, and warnings about the image.
+    pub(crate) notes: Vec<String>,
+}
+
+/// How the words' values were found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Method {
+    /// `shapley`, `shapley-sampled` or `leave-one-out`.
+    pub(crate) name: &'static str,
+    /// What the label was split into: `words`, `clauses` or `sentences`.
+    pub(crate) parts: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) samples: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// A word, clause or sentence.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Word {
+    pub(crate) word: String,
+    /// Its start and end in the label, in characters.
+    pub(crate) span: [usize; 2],
+    pub(crate) value: f32,
+    /// Its standard error, if it was sampled.
+    pub(crate) error: Option<f32>,
+    /// What the quantity loses when this word alone is left out.
+    pub(crate) loss: f32,
+    /// The words of a clause or sentence: what the quantity loses without each of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) words: Vec<Inner>,
+}
+
+/// A word of a sentence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Inner {
+    pub(crate) word: String,
+    pub(crate) span: [usize; 2],
+    pub(crate) loss: f32,
+}
+
+/// A map over the image.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Regions {
+    pub(crate) method: &'static str,
+    /// Left, top, width and height of what the model sees, in pixels of the upright image.
+    pub(crate) area: [f32; 4],
+    /// One number per cell: rows from the top.
+    pub(crate) map: Vec<Vec<f32>>,
+}
+
+impl Regions {
+    /// The largest absolute value.
+    pub(crate) fn most(&self) -> f32 {
+        most(self.map.iter().flatten().copied())
+    }
+}
+
+/// The largest absolute value, for a scale.
+pub(crate) fn most(values: impl Iterator<Item = f32>) -> f32 {
+    values.fold(0.0, |most, value| most.max(value.abs()))
+}
+
+/// A contribution with its sign, to four places: `+0.0123`.
+pub(crate) fn signed(value: f32) -> String {
+    let shown = format!("{value:+.4}");
+    match shown.as_str() {
+        "-0.0000" => "+0.0000".to_owned(),
+        _ => shown,
+    }
+}
+
+impl Explanation {
+    /// Takes the name of the image.
+    pub(crate) fn of(image: &ImageName) -> Self {
+        Self {
+            image: image.text.clone(),
+            image_bytes: image.bytes_as_text(),
+            ..Self::default()
+        }
+    }
+
+    /// For people: the facts, bars of the words and the map as shades.
+    pub(crate) fn table(&self, terminal: Terminal) -> String {
+        let mut shown = painted(&printable(&self.image), bold(), terminal.colour) + "\n";
+        let mut facts = TextTable::of_facts();
+        facts.fact("  label", &self.label);
+        facts.fact("  against", self.against.as_deref().unwrap_or_default());
+        let cosines = match self.against_cosine {
+            None => format!("{:.4}", self.cosine),
+            Some(other) => format!("{:.4} - {other:.4} = {}", self.cosine, signed(self.score)),
+        };
+        facts.fact(&format!("  {}", self.quantity), &cosines);
+        facts.fact("  logit", &format!("{:.3}", self.logit));
+        facts.fact("  empty text", &format!("{:.4}", self.empty_cosine));
+        shown += &facts.plain();
+        if let Some(method) = self.method {
+            shown += &format!("\n{GAP}{}\n", heading(method));
+            shown += &bars(&self.words, self, terminal);
+            if !self.against_words.is_empty() {
+                shown += &format!("\n{GAP}words of the other label\n");
+                shown += &bars(&self.against_words, self, terminal);
+            }
+            shown += &format!("\n{GAP}{}\n", self.balance());
+        }
+        if let Some(regions) = &self.regions {
+            shown += "\n";
+            shown += &shades(regions);
+        }
+        shown
+    }
+
+    /// How the values sum, in one line.
+    fn balance(&self) -> String {
+        let sum = format!("sum {}", signed(self.sum));
+        let whole = format!("{:.4} less {:.4} without words", self.score, self.empty);
+        match self.rest.abs() < 5e-5 {
+            true => format!("{sum} = {whole}"),
+            false => format!("{sum}; {whole} leaves {}", signed(self.rest)),
+        }
+    }
+}
+
+fn heading(method: Method) -> String {
+    let how = match method.samples {
+        Some(samples) => format!("Shapley values over {samples} random orders"),
+        None if method.name == "leave-one-out" => "what is lost without each".to_owned(),
+        None => "Shapley values".to_owned(),
+    };
+    format!("{}: {how}", method.parts)
+}
+
+/// One line per part; the bar of the largest contribution of the explanation is full.
+fn bars(words: &[Word], all: &Explanation, terminal: Terminal) -> String {
+    let values = all.words.iter().chain(&all.against_words);
+    let inner = values.clone().flat_map(|word| &word.words);
+    let full = most(values.map(|word| word.value)).max(most(inner.map(|word| word.loss)));
+    let room = terminal
+        .width
+        .saturating_sub(4 * GAP.len() + NUMBER_COLUMNS);
+    let limit = room.saturating_sub(10).max(SHORTEST_PART);
+    let name = |word: &str, indent: &str| {
+        let indent = format!("{GAP}{GAP}{indent}");
+        let shown = shortened(&printable(word), limit.saturating_sub(indent.len()));
+        format!("{indent}{shown}")
+    };
+    let mut rows = Vec::new();
+    for word in words {
+        let number = signed(word.value);
+        let number = match word.error {
+            Some(error) => format!("{number} ± {error:.4}"),
+            None => number,
+        };
+        rows.push((name(&word.word, ""), number, word.value));
+        for inner in &word.words {
+            rows.push((name(&inner.word, GAP), signed(inner.loss), inner.loss));
+        }
+    }
+    let widest = rows
+        .iter()
+        .map(|(name, ..)| columns(name))
+        .max()
+        .unwrap_or(0);
+    let length = (room + 2 * GAP.len())
+        .saturating_sub(widest)
+        .clamp(4, LONGEST_BAR);
+    let mut table = TextTable::new([
+        Column::LEFT,
+        Column::RIGHT,
+        Column::LEFT.painted(foreground(AnsiColor::Cyan)),
+    ]);
+    for (name, number, value) in rows {
+        let share = if full > 0.0 { value.abs() / full } else { 0.0 };
+        let drawn = bar(share, length);
+        // What lowers the score looks different without colours too.
+        let drawn = match value < 0.0 {
+            true => "░".repeat(columns(&drawn)),
+            false => drawn,
+        };
+        table.row([&name, &number, &drawn]);
+    }
+    table.shown(terminal.colour)
+}
+
+/// The map with a shade per cell, and its strongest cell.
+fn shades(regions: &Regions) -> String {
+    let most = regions.most();
+    let side = regions.map.len();
+    let mut shown = format!(
+        "{GAP}regions: {}, {side} x {side} cells; a full block is {}\n",
+        match regions.method {
+            "occlusion" => "what is lost when a cell is covered",
+            other => other,
+        },
+        signed(most)
+    );
+    for row in &regions.map {
+        let cells = row.iter().map(|value| {
+            let share = if most > 0.0 { value / most } else { 0.0 };
+            match share {
+                share if share >= 0.8 => "██",
+                share if share >= 0.55 => "▓▓",
+                share if share >= 0.3 => "▒▒",
+                share if share >= 0.1 => "░░",
+                share if share <= -0.3 => "--",
+                _ => "· ",
+            }
+        });
+        let line: String = cells.collect();
+        shown += &format!("{GAP}{GAP}{}\n", line.trim_end());
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn word(word: &str, start: usize, value: f32) -> Word {
+        Word {
+            word: word.to_owned(),
+            span: [start, start + word.chars().count()],
+            value,
+            loss: value,
+            ..Word::default()
+        }
+    }
+
+    fn explanation() -> Explanation {
+        Explanation {
+            image: "a\u{1b}.png".to_owned(),
+            label: "red cat".to_owned(),
+            quantity: "cosine",
+            score: 0.3,
+            cosine: 0.3,
+            logit: 30.0,
+            empty: 0.2,
+            empty_cosine: 0.2,
+            method: Some(Method {
+                name: "shapley",
+                parts: "words",
+                samples: None,
+                seed: None,
+            }),
+            words: vec![word("red", 0, -0.1), word("cat", 4, 0.2)],
+            sum: 0.1,
+            regions: Some(Regions {
+                method: "occlusion",
+                area: [0.0, 0.0, 4.0, 4.0],
+                map: vec![vec![0.0, 0.05], vec![-0.04, 0.1]],
+            }),
+            ..Explanation::default()
+        }
+    }
+
+    #[test]
+    fn a_table_has_bars_a_sum_and_shades() {
+        let terminal = Terminal {
+            width: 60,
+            ..Terminal::PLAIN
+        };
+        let expected = "\
+a\\u{1b}.png
+  label       red cat
+  cosine      0.3000
+  logit       30.000
+  empty text  0.2000
+
+  words: Shapley values
+    red  -0.1000  ░░░░░░░░░░░░░░░
+    cat  +0.2000  ██████████████████████████████
+
+  sum +0.1000 = 0.3000 less 0.2000 without words
+
+  regions: what is lost when a cell is covered, 2 x 2 cells; a full block is +0.1000
+    · ▒▒
+    --██
+";
+        assert_eq!(explanation().table(terminal), expected);
+    }
+
+    #[test]
+    fn values_that_do_not_sum_are_said_not_to() {
+        let mut one = explanation();
+        (one.sum, one.rest) = (0.07, 0.03);
+        let table = one.table(Terminal::PLAIN);
+        assert!(table.contains("without words leaves +0.0300"), "{table}");
+        one.words[0].error = Some(0.0125);
+        one.words[1].words = vec![Inner {
+            word: "c\nat".to_owned(),
+            span: [4, 7],
+            loss: 0.05,
+        }];
+        let table = one.table(Terminal::PLAIN);
+        assert!(table.contains("red       -0.1000 ± 0.0125"), "{table}");
+        assert!(table.contains("      c\\nat           +0.0500"), "{table}");
+    }
+
+    #[test]
+    fn no_line_is_much_wider_than_the_terminal() {
+        let mut one = explanation();
+        one.words[0].word = "long ".repeat(60);
+        one.words[0].error = Some(0.1);
+        one.regions = None;
+        for width in [60, 80, 120] {
+            let terminal = Terminal {
+                width,
+                ..Terminal::PLAIN
+            };
+            let table = one.table(terminal);
+            let widest = table.lines().map(columns).max().unwrap();
+            assert!(widest <= width, "{width}: {widest}\n{table}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_not_negative() {
+        assert_eq!(signed(-0.00001), "+0.0000");
+        assert_eq!(signed(-0.0001), "-0.0001");
+        assert_eq!(most([0.1, -0.3].into_iter()), 0.3);
+    }
+}
