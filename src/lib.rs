@@ -41,7 +41,8 @@
 //! `task::metric`, `task::calibration`, `task::retrieval`, `output::evaluation`, `output::report`);
 //! `probe` trains a classifier on embeddings (`task::linear_probe`, `embedding::probe`), which
 //! replaces the texts in `classify --probe`, as labels that `labels` encoded do; `finetune` turns pairs of images and captions
-//! (`input::dataset::pairs`) into batches for [`train`]. With `--cache` the towers run only for what
+//! (`input::dataset::pairs`) into batches for [`train`]; `explain` asks from which words and regions
+//! a score comes (`task::attribution`, `model::direct`). With `--cache` the towers run only for what
 //! `embedding::cache` does not hold.
 //!
 //! # Invariants, each held by a test

@@ -95,7 +95,7 @@ const SHOWN: [(&str, &[&str]); 11] = [
     (
         "explain",
         &[
-            "label", "against", "words", "parts", "samples", "regions", "grid", "heatmap",
+            "label", "against", "words", "parts", "samples", "regions", "grid", "pairs", "heatmap",
             "report", "format", "model", "offline",
         ],
     ),

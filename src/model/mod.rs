@@ -7,6 +7,7 @@
 pub(crate) mod attention;
 mod block;
 pub mod device;
+pub(crate) mod direct;
 mod layer;
 mod resnet;
 pub(crate) mod sequences;

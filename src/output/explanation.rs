@@ -52,6 +52,9 @@ pub(crate) struct Explanation {
     pub(crate) rest: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) regions: Option<Regions>,
+    /// What words and patches have of the label's cosine together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pairs: Option<Pairs>,
     /// What the numbers mean here, and warnings about the image.
     pub(crate) notes: Vec<String>,
 }
@@ -103,6 +106,41 @@ pub(crate) struct Regions {
     pub(crate) map: Vec<Vec<f32>>,
 }
 
+/// The cosine as a sum over words and patches.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Pairs {
+    /// The sum of all, computed in f64.
+    pub(crate) cosine: f32,
+    pub(crate) words: Vec<Pair>,
+    /// The sum over all words and patches.
+    pub(crate) sum: f32,
+    pub(crate) remainder: Remainder,
+    /// The remainder's share in absolute terms, 0 to 1.
+    pub(crate) share: f32,
+}
+
+/// What one word has with each patch.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Pair {
+    pub(crate) word: String,
+    pub(crate) span: [usize; 2],
+    /// The sum over its map.
+    pub(crate) value: f32,
+    /// One number per patch: rows from the top.
+    pub(crate) map: Vec<Vec<f32>>,
+}
+
+/// What belongs to no pair.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Remainder {
+    /// Of the words with what of the image is in no patch.
+    pub(crate) words: f32,
+    /// Of the patches with what of the text is in no word.
+    pub(crate) patches: f32,
+    /// Of the rest with the rest.
+    pub(crate) neither: f32,
+}
+
 impl Regions {
     /// The largest absolute value.
     pub(crate) fn most(&self) -> f32 {
@@ -119,6 +157,7 @@ pub(crate) fn most(values: impl Iterator<Item = f32>) -> f32 {
 pub(crate) fn signed(value: f32) -> String {
     let shown = format!("{value:+.4}");
     match shown.as_str() {
+        _ if !value.is_finite() => "–".to_owned(),
         "-0.0000" => "+0.0000".to_owned(),
         _ => shown,
     }
@@ -161,6 +200,10 @@ impl Explanation {
             shown += "\n";
             shown += &shades(regions);
         }
+        if let Some(pairs) = &self.pairs {
+            shown += "\n";
+            shown += &paired(pairs, terminal);
+        }
         shown
     }
 
@@ -198,16 +241,18 @@ fn bars(words: &[Word], all: &Explanation, terminal: Terminal) -> String {
         let shown = shortened(&printable(word), limit.saturating_sub(indent.len()));
         format!("{indent}{shown}")
     };
+    let has_errors = words.iter().any(|word| word.error.is_some());
+    let number = |value: f32, error: Option<f32>| match error {
+        Some(error) => format!("{} ± {error:.4}", signed(value)),
+        None if has_errors => format!("{:<NUMBER_COLUMNS$}", signed(value)),
+        None => signed(value),
+    };
     let mut rows = Vec::new();
     for word in words {
-        let number = signed(word.value);
-        let number = match word.error {
-            Some(error) => format!("{number} ± {error:.4}"),
-            None => number,
-        };
-        rows.push((name(&word.word, ""), number, word.value));
+        let shown = number(word.value, word.error);
+        rows.push((name(&word.word, ""), shown, word.value));
         for inner in &word.words {
-            rows.push((name(&inner.word, GAP), signed(inner.loss), inner.loss));
+            rows.push((name(&inner.word, GAP), number(inner.loss, None), inner.loss));
         }
     }
     let widest = rows
@@ -234,6 +279,54 @@ fn bars(words: &[Word], all: &Explanation, terminal: Terminal) -> String {
         table.row([&name, &number, &drawn]);
     }
     table.shown(terminal.colour)
+}
+
+/// Each word with its strongest patch, and the remainder.
+fn paired(pairs: &Pairs, terminal: Terminal) -> String {
+    let side = pairs.words.first().map_or(0, |pair| pair.map.len());
+    let mut shown = format!("{GAP}words with patches ({side} x {side}): direct contributions\n");
+    let mut table = TextTable::new([Column::LEFT, Column::RIGHT, Column::LEFT]);
+    let limit = terminal.width.saturating_sub(45).max(SHORTEST_PART);
+    for pair in &pairs.words {
+        let (row, column, value) = strongest(&pair.map);
+        let name = shortened(&printable(&pair.word), limit);
+        let most = format!("most in row {row}, column {column}: {}", signed(value));
+        table.row([&format!("{GAP}{GAP}{name}"), &signed(pair.value), &most]);
+    }
+    let Remainder {
+        words,
+        patches,
+        neither,
+    } = pairs.remainder;
+    for (name, value) in [
+        ("words alone", words),
+        ("patches alone", patches),
+        ("neither", neither),
+    ] {
+        table.row([&format!("{GAP}{GAP}({name})"), &signed(value), ""]);
+    }
+    shown += &table.shown(terminal.colour);
+    shown += &format!(
+        "\n{GAP}sum {} = the cosine; pairs have {} of it, and the remainder in brackets is {:.0}% of \
+         all in absolute terms\n",
+        signed(pairs.cosine),
+        signed(pairs.sum),
+        100.0 * pairs.share
+    );
+    shown
+}
+
+/// The row and column of the largest value, from 1, and the value.
+pub(super) fn strongest(map: &[Vec<f32>]) -> (usize, usize, f32) {
+    let mut found = (0, 0, f32::NEG_INFINITY);
+    for (row, values) in map.iter().enumerate() {
+        for (column, &value) in values.iter().enumerate() {
+            if value > found.2 {
+                found = (row + 1, column + 1, value);
+            }
+        }
+    }
+    found
 }
 
 /// The map with a shade per cell, and its strongest cell.
@@ -346,8 +439,46 @@ a\\u{1b}.png
             loss: 0.05,
         }];
         let table = one.table(Terminal::PLAIN);
-        assert!(table.contains("red       -0.1000 ± 0.0125"), "{table}");
-        assert!(table.contains("      c\\nat           +0.0500"), "{table}");
+        assert!(
+            table.contains("    red      -0.1000 ± 0.0125  ░"),
+            "{table}"
+        );
+        assert!(
+            table.contains("      c\\nat  +0.0500           █"),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn pairs_come_with_their_remainder() {
+        let mut one = explanation();
+        one.pairs = Some(Pairs {
+            cosine: 0.3,
+            words: vec![Pair {
+                word: "cat".to_owned(),
+                span: [4, 7],
+                value: 0.1,
+                map: vec![vec![0.02, 0.01], vec![0.07, 0.0]],
+            }],
+            sum: 0.1,
+            remainder: Remainder {
+                words: 0.3,
+                patches: -0.2,
+                neither: 0.1,
+            },
+            share: 6.0 / 7.0,
+        });
+        let expected = "
+  words with patches (2 x 2): direct contributions
+    cat              +0.1000  most in row 2, column 1: +0.0700
+    (words alone)    +0.3000
+    (patches alone)  -0.2000
+    (neither)        +0.1000
+
+  sum +0.3000 = the cosine; pairs have +0.1000 of it, and the remainder in brackets is 86% of all in absolute terms
+";
+        let table = one.table(Terminal::PLAIN);
+        assert!(table.ends_with(expected), "{table}");
     }
 
     #[test]
@@ -371,6 +502,7 @@ a\\u{1b}.png
     fn nothing_is_not_negative() {
         assert_eq!(signed(-0.00001), "+0.0000");
         assert_eq!(signed(-0.0001), "-0.0001");
+        assert_eq!(signed(f32::NAN), "–");
         assert_eq!(most([0.1, -0.3].into_iter()), 0.3);
     }
 }

@@ -516,3 +516,61 @@ fn the_page_and_the_picture_show_the_map() {
     assert_eq!(same[0]["image"], "-");
     assert_eq!(same[0]["regions"], found["regions"]);
 }
+
+#[test]
+fn pairs_and_their_remainder_sum_to_the_cosine() {
+    let room = Room::with(&["a.png"]);
+    let label = "a small tricycle, parked";
+    let arguments = ["a.png", "--label", label, "--pairs", "--precision", "f32"];
+    let found = record(&room, &arguments);
+    let pairs = &found["pairs"];
+    assert_eq!(
+        texts(&pairs["words"]),
+        ["a", "small", "tricycle,", "parked"]
+    );
+    let at = |value: &Value| value.as_f64().unwrap();
+    let mut sum = 0.0;
+    for word in pairs["words"].as_array().unwrap() {
+        let rows = word["map"].as_array().unwrap();
+        let cells = rows.iter().flat_map(|row| row.as_array().unwrap());
+        let cells: Vec<f64> = cells.map(at).collect();
+        assert_eq!((rows.len(), cells.len()), (4, 16));
+        let of_word: f64 = cells.iter().sum();
+        assert!((of_word - at(&word["value"])).abs() < 1e-6, "{word}");
+        sum += of_word;
+    }
+    assert!((sum - at(&pairs["sum"])).abs() < 1e-6, "{pairs}");
+    let rest = &pairs["remainder"];
+    let rest = ["words", "patches", "neither"].map(|name| at(&rest[name]));
+    let cosine = at(&found["cosine"]);
+    assert!(
+        (sum + rest.iter().sum::<f64>() - cosine).abs() < 1e-5,
+        "{pairs} {cosine}"
+    );
+    let rest: f64 = rest.iter().map(|value| value.abs()).sum();
+    assert!((at(&pairs["share"]) - rest / (rest + sum.abs())).abs() < 1e-5);
+    let long = "word ".repeat(300);
+    let cut = [
+        "a.png",
+        "--label",
+        &long,
+        "--words",
+        "none",
+        "--long-text",
+        "truncate",
+        "--pairs",
+    ];
+    run(&room, &cut)
+        .ends_with(2)
+        .says(&["--pairs looks at one pass of the text tower"]);
+    let special = ["a.png", "--label", "a cat <|endoftext|> b", "--pairs"];
+    run(&room, &special)
+        .ends_with(2)
+        .says(&["the words of the label have other tokens"]);
+    let page = [
+        "a.png", "--label", label, "--pairs", "--report", "p.html", "--grid", "1",
+    ];
+    record(&room, &page);
+    let page = room.read("p.html");
+    assert!(page.contains("data-pair=\"3\"") && page.contains("(patches alone)"));
+}

@@ -1,6 +1,7 @@
 //! `longclip explain`: which words and which regions a score comes from.
 
 mod outputs;
+mod pairs;
 mod picture;
 mod scorer;
 mod words;
@@ -61,6 +62,16 @@ Regions:
   the price of one image per cell. The grid lies over the square that the model
   sees ("area", in pixels of the image). What is outside it has no influence.
 
+Words with patches:
+  --pairs writes the cosine with --label as a sum. What each token writes through
+  the attention of all layers into the row that becomes the embedding is a vector,
+  for words and for the patches of a vision transformer; the product of two of
+  them is what that word and that patch have of the cosine together. Three
+  remainders are left: words with what is in no patch (class token, biases,
+  MLPs), patches with what is in no word, and the product of both. They are often
+  most of it: "share" says how much, in absolute terms. It is computed in f64 on the
+  CPU, whatever --precision is.
+
 Precision:
   Values are differences of cosines, and in bf16 a cosine is rounded by about
   0.001. Pass --precision f32 if small values matter."#;
@@ -106,6 +117,9 @@ pub struct ExplainArgs {
     /// Cells per side of the grid for occlusion
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=64), help_heading = "Regions")]
     grid: u64,
+    /// Split the label's cosine among all pairs of words and patches (vision transformers)
+    #[arg(long, help_heading = "Regions")]
+    pairs: bool,
     /// Write the image with the map over it to FILE (.png)
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     heatmap: Option<PathBuf>,
@@ -195,6 +209,9 @@ pub fn run(args: &ExplainArgs, console: &Console) -> Result<Outcome> {
     if let Some(method) = regions {
         let grid = args.grid as usize;
         found.regions = Some(picture.regions(method, grid, &scorer, &session)?);
+    }
+    if args.pairs {
+        found.pairs = Some(pairs::explain(&args.label, &picture, &session)?);
     }
     for note in &found.notes {
         console.note(note);

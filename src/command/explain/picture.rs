@@ -7,8 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use candle_core::{Device, Tensor};
 
 use super::scorer::Scorer;
+use crate::checkpoint::Checkpoint;
 use crate::input::image::{self, DecodeOptions, ImageBytes, RgbImage};
 use crate::model::DualEncoder;
+use crate::model::direct::{Direct, of_image};
 use crate::output::explanation::Regions;
 use crate::run::session::Session;
 use crate::task::attribution::regions::{RegionMap, occlusion};
@@ -79,6 +81,11 @@ impl Picture {
         let shape = (pixels.len() / self.pixels.len(), 3, self.size, self.size);
         let pixels = Tensor::from_vec(pixels, shape, &Device::Cpu)?;
         Ok(model.encode_image(&pixels)?.flatten_all()?.to_vec1()?)
+    }
+
+    /// Its embedding as a sum over its patches.
+    pub(super) fn direct(&self, checkpoint: &Checkpoint) -> Result<Direct> {
+        of_image(checkpoint, &self.pixels)
     }
 
     /// The contributions of a grid of `side` x `side` cells.

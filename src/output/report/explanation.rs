@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::content::PageExplanation;
 use super::embed::text;
 use super::number;
-use crate::output::explanation::{Explanation, Regions, Word, most, signed};
+use crate::output::explanation::{Explanation, Pairs, Regions, Word, most, signed, strongest};
 
 /// The content of the section.
 pub(super) fn section(page: &PageExplanation) -> String {
@@ -36,6 +36,9 @@ pub(super) fn section(page: &PageExplanation) -> String {
     if let Some(regions) = &found.regions {
         html += &figure(page, regions);
     }
+    if let Some(pairs) = &found.pairs {
+        html += &paired(page, pairs);
+    }
     html
 }
 
@@ -46,9 +49,15 @@ fn full(found: &Explanation) -> f32 {
     most(words.map(|word| word.value)).max(most(inner.map(|word| word.loss)))
 }
 
+/// `value` as a part of `full`; 0 if it is not finite or there is nothing.
+fn share(value: f32, full: f32) -> f32 {
+    let share = value / full;
+    if share.is_finite() { share } else { 0.0 }
+}
+
 /// Classes for `value`: its sign, and its size in steps of a quarter of `full`.
 fn classes(value: f32, full: f32) -> String {
-    let share = if full > 0.0 { value / full } else { 0.0 };
+    let share = share(value, full);
     if share.abs() < 0.05 {
         return "flat".to_owned();
     }
@@ -115,7 +124,7 @@ fn table(caption: &str, words: &[Word], found: &Explanation) -> String {
 
 /// A bar to the right for what raises the score, else to the left.
 fn drawn(value: f32, full: f32) -> String {
-    let share = if full > 0.0 { value / full } else { 0.0 };
+    let share = share(value, full);
     let width = 50.0 * share.abs().min(1.0);
     let (class, start) = match share < 0.0 {
         true => ("down", 50.0 - width),
@@ -132,11 +141,10 @@ fn figure(page: &PageExplanation, regions: &Regions) -> String {
     let (side, most) = (page.side as f32, regions.most());
     let cell = side / count.max(1) as f32;
     let (mut cells, mut rows) = (String::new(), String::new());
-    let mut strongest = (0, 0, f32::NEG_INFINITY);
     for (row, values) in regions.map.iter().enumerate() {
         rows += &format!("<tr><th scope=\"row\">{}</th>", row + 1);
         for (column, &value) in values.iter().enumerate() {
-            let share = if most > 0.0 { value / most } else { 0.0 };
+            let share = share(value, most);
             let class = if share < 0.0 { "down" } else { "up" };
             cells += &format!(
                 "<rect class=\"{class}\" x=\"{:.2}\" y=\"{:.2}\" width=\"{cell:.2}\" height=\"{cell:.2}\" fill-opacity=\"{:.2}\"><title>row {}, column {}: {}</title></rect>\n",
@@ -148,16 +156,13 @@ fn figure(page: &PageExplanation, regions: &Regions) -> String {
                 signed(value)
             );
             rows += &format!("<td>{}</td>", signed(value));
-            if value > strongest.2 {
-                strongest = (row + 1, column + 1, value);
-            }
         }
         rows += "</tr>\n";
     }
     let columns: String = (1..=count)
         .map(|column| format!("<th scope=\"col\">{column}</th>"))
         .collect();
-    let (row, column, value) = strongest;
+    let (row, column, value) = strongest(&regions.map);
     let told = format!(
         "The score depends most on row {row}, column {column} of {count} x {count} cells: {}.",
         signed(value)
@@ -175,10 +180,57 @@ fn figure(page: &PageExplanation, regions: &Regions) -> String {
     )
 }
 
+/// The words as buttons that show their patches, which a script makes of them, and all sums.
+fn paired(page: &PageExplanation, pairs: &Pairs) -> String {
+    let side = page.side as f32;
+    let count = pairs.words.first().map_or(1, |pair| pair.map.len());
+    let cell = side / count.max(1) as f32;
+    let cells: String = (0..count * count)
+        .map(|at| {
+            format!(
+                "<rect x=\"{:.2}\" y=\"{:.2}\" width=\"{cell:.2}\" height=\"{cell:.2}\" fill-opacity=\"0\"/>\n",
+                (at % count) as f32 * cell,
+                (at / count) as f32 * cell
+            )
+        })
+        .collect();
+    let (mut buttons, mut rows) = (String::new(), String::new());
+    for (at, pair) in pairs.words.iter().enumerate() {
+        let (row, column, value) = strongest(&pair.map);
+        buttons += &format!(
+            "<button type=\"button\" data-pair=\"{at}\" aria-pressed=\"false\">{}</button>\n",
+            text(&pair.word)
+        );
+        rows += &format!(
+            "<tr><th scope=\"row\"><bdi>{}</bdi></th><td>{}</td><td>row {row}, column {column}</td><td>{}</td></tr>\n",
+            text(&pair.word),
+            signed(pair.value),
+            signed(value)
+        );
+    }
+    let remainder = &pairs.remainder;
+    for (name, value) in [
+        ("words alone", remainder.words),
+        ("patches alone", remainder.patches),
+        ("neither", remainder.neither),
+    ] {
+        rows += &format!(
+            "<tr><th scope=\"row\">({name})</th><td>{}</td><td></td><td></td></tr>\n",
+            signed(value)
+        );
+    }
+    format!(
+        "<figure class=\"seen\"><h3>Words with patches</h3><div id=\"pairs\" hidden><p class=\"buttons\">{buttons}</p>\n<svg viewBox=\"0 0 {side} {side}\" role=\"img\" aria-label=\"The image with the patches of the chosen word\"><image href=\"data:image/jpeg;base64,{}\" width=\"{side}\" height=\"{side}\"/><g class=\"cells\">\n{cells}</g></svg>\n<p aria-live=\"polite\" class=\"soft\"></p></div>\n<div class=\"wide\" tabindex=\"0\" role=\"group\" aria-label=\"Words with patches\"><table class=\"contributions\"><thead><tr><th scope=\"col\">Word</th><th scope=\"col\">Contribution</th><th scope=\"col\">Most in</th><th scope=\"col\">There</th></tr></thead><tbody>\n{rows}</tbody></table></div>\n<figcaption>All rows sum to the cosine, {}. What is in brackets belongs to no pair of a word and a patch; it is {:.0}% of all in absolute terms.</figcaption></figure>\n",
+        STANDARD.encode(&page.picture),
+        number::plain(pairs.cosine.into()),
+        100.0 * pairs.share
+    )
+}
+
 /// An explanation in which every text is `hostile`.
 #[cfg(test)]
 pub(super) fn hostile(hostile: &str) -> PageExplanation {
-    use crate::output::explanation::Inner;
+    use crate::output::explanation::{Inner, Pair, Remainder};
     let text = || hostile.to_owned();
     let words = || {
         vec![Word {
@@ -203,6 +255,22 @@ pub(super) fn hostile(hostile: &str) -> PageExplanation {
                 method: "occlusion",
                 area: [0.0; 4],
                 map: vec![vec![0.5]],
+            }),
+            pairs: Some(Pairs {
+                cosine: f32::NAN,
+                words: vec![Pair {
+                    word: text(),
+                    span: [0, 1],
+                    value: 0.1,
+                    map: vec![vec![f32::NAN]],
+                }],
+                sum: 0.0,
+                remainder: Remainder {
+                    words: 0.1,
+                    patches: 0.1,
+                    neither: 0.1,
+                },
+                share: 0.5,
             }),
             ..Explanation::default()
         },
@@ -248,7 +316,7 @@ mod tests {
         ] {
             assert!(html.contains(part), "{part}: {html}");
         }
-        page.found.regions = None;
+        (page.found.regions, page.found.pairs) = (None, None);
         assert!(!section(&page).contains("<figure"));
         page.found.words.clear();
         assert_eq!(section(&page), "");

@@ -17,7 +17,7 @@ const IMAGES: &str = include_str!("page/images.html");
 const STYLE: &str = include_str!("page/style.css");
 
 /// In execution order; one function scope holds them all.
-const SCRIPTS: [&str; 8] = [
+const SCRIPTS: [&str; 9] = [
     include_str!("page/data.js"),
     include_str!("page/theme.js"),
     include_str!("page/dialog.js"),
@@ -26,6 +26,7 @@ const SCRIPTS: [&str; 8] = [
     include_str!("page/matrix.js"),
     include_str!("page/map.js"),
     include_str!("page/tables.js"),
+    include_str!("page/pairs.js"),
 ];
 
 /// What the writer stored about the images.
@@ -49,6 +50,9 @@ struct Facts<'a> {
     runs: Vec<&'a str>,
     /// Truth, predicted, count.
     confusion: Vec<(usize, usize, u64)>,
+    /// For each word of an explanation, a number per patch.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pairs: Vec<Vec<f32>>,
 }
 
 /// A section of the page with its heading.
@@ -187,6 +191,13 @@ fn facts(head: &PageHead, summary: &PageSummary) -> Result<String> {
         runs: runs.map(|run| run.name.as_str()).collect(),
         confusion: confusion
             .map(|one| (one.truth, one.predicted, one.count))
+            .collect(),
+        pairs: summary
+            .explanation
+            .iter()
+            .flat_map(|one| &one.found.pairs)
+            .flat_map(|pairs| &pairs.words)
+            .map(|pair| pair.map.concat())
             .collect(),
     };
     embed::json(&facts).context("cannot write the report's facts as JSON")
