@@ -143,8 +143,8 @@ impl Plain<'_> {
         Ok((variance + f64::from(self.tower.norm_epsilon))?.sqrt()?)
     }
 
-    /// `x` [tokens, width] through all layers, of which the row `pooled` becomes the embedding by
-    /// the last norm and the projection.
+    /// `x` [tokens, width] through all layers. The row `pooled` becomes the embedding by the last norm and
+    /// the projection.
     fn run(&self, mut x: Tensor, pooled: usize, causal: bool, ends: [&str; 2]) -> Result<Direct> {
         let mut written = x.zeros_like()?; // [tokens, width]
         for layer in 0..self.tower.layers {

@@ -35,7 +35,7 @@ pub(crate) struct Explanation {
     pub(crate) cosine: f32,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) against_cosine: Option<f32>,
-    /// The quantity with the empty text in the place of each label.
+    /// The quantity if each label is the empty text.
     pub(crate) empty: f32,
     /// The image's cosine with the empty text.
     pub(crate) empty_cosine: f32,

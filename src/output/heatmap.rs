@@ -32,7 +32,7 @@ fn mixed(under: [u8; 3], share: f32) -> [u8; 3] {
 /// orange raises the score, blue lowers it. Below is the scale, which is symmetric.
 ///
 /// # Errors
-/// When the map has no cells or the pixels are no square of that side, or `sink` fails.
+/// When the map has no cells or it or the pixels do not form a square, or `sink` fails.
 pub(crate) fn write(
     sink: &mut dyn Write,
     pixels: &[u8],

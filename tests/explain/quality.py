@@ -1,4 +1,4 @@
-"""Whether the maps of `longclip explain` find things whose places are known.
+"""Whether the maps of `longclip explain` find things with known places.
 
     pip install numpy pillow
     python tests/explain/quality.py target/release/longclip [SCENES]
@@ -8,9 +8,8 @@ scene, one per quarter. The built-in model explains "a penguin" and so on. For e
 
 - pointing: how often the strongest cell of the map is in the quarter of the thing, 25% by chance;
 - inside: the share of what raises the score that is in that quarter;
-- deletion: the area under the cosine (less the empty text's) as cells are covered, strongest first,
-  over that of the whole image, both summed over all scenes: lower is better;
-- insertion: the same as cells are uncovered: higher is better.
+- deletion: the mean cosine with the label while cells are covered, strongest first: lower is better;
+- insertion: the same while cells are uncovered: higher is better.
 
 Prints a table, whatever it says.
 """
@@ -42,7 +41,7 @@ METHODS = {
 
 def run(*arguments):
     command = [*map(str, arguments), "--model", "tiny", "--precision", "f32", "--quiet"]
-    done = subprocess.run([*command, "--format", "jsonl"], capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -75,7 +74,7 @@ def scene(drawings, ground, names, random):
 
 
 def the_map(longclip, method, image, label, random):
-    """A map of what raises the score, and the thing's cosine less that of the empty text."""
+    """What each cell adds to the score."""
     if METHODS[method] is None:
         return random.normal(size=(7, 7))
     [found] = run(longclip, "explain", image, "--label", label, "--words", "none", *METHODS[method])
@@ -110,7 +109,7 @@ def main():
     tallies = {method: [] for method in METHODS}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        (folder / "texts.txt").write_text("\n".join(["", *(LABEL.format(name) for name in names)]) + "\n")
+        (folder / "texts.txt").write_text("".join(LABEL.format(name) + "\n" for name in names))
         texts = run(longclip, "embed", "--texts", folder / "texts.txt")
         texts = np.array([row["embedding"] for row in texts])
         for number in range(count):
@@ -139,16 +138,15 @@ def main():
                 for step, one in enumerate(several):
                     Image.fromarray(one).save(inputs / f"{at:02}-{step:02}.png", compress_level=1)
             rows = run(longclip, "embed", inputs)
-            label = texts[1 + names.index(thing)]
-            scores = np.array([row["embedding"] for row in rows]) @ (label - texts[0])
+            scores = np.array([row["embedding"] for row in rows]) @ texts[names.index(thing)]
             for method, curve in zip(METHODS, scores.reshape(len(METHODS), 2, STEPS + 1)):
-                tallies[method][-1] += [*np.trapezoid(curve, axis=1) / STEPS, curve[0, 0]]
+                tallies[method][-1] += list(np.trapezoid(curve, axis=1) / STEPS)
             for one in inputs.iterdir():
                 one.unlink()
     print(f"{count} scenes of four drawings{'':7}pointing  inside  deletion  insertion")
     for method, tally in tallies.items():
-        points, inside, deletion, insertion, whole = np.array(tally, float).mean(0)
-        print(f"{method:34} {points:7.0%} {inside:7.0%} {deletion / whole:9.2f} {insertion / whole:10.2f}")
+        points, inside, deletion, insertion = np.array(tally, float).mean(0)
+        print(f"{method:34} {points:7.0%} {inside:7.0%} {deletion:9.3f} {insertion:10.3f}")
 
 
 if __name__ == "__main__":

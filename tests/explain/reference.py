@@ -5,8 +5,8 @@
 
 The models are random CLIPs of three layers, with either activation. Words: captum's ShapleyValues,
 which goes through all orders, on the cosines that `longclip embed` gives for the image and for every
-subset of the label. Regions: `longclip embed` on images that are covered here. Words with patches:
-the hidden states and attentions of transformers, in f64. Fails if a number is off by more than 1e-5,
+subset of the label. Regions: transformers in f64, on images that are covered here. Words with
+patches: its hidden states and attentions, in f64. Fails if a number is off by more than 1e-5,
 or if another layer, head or norm would go unnoticed.
 """
 
@@ -80,7 +80,7 @@ def run(*arguments):
 
 
 def embedded(longclip, model, *inputs):
-    rows = run(longclip, "embed", *inputs, "--model", model, "--format", "jsonl")
+    rows = run(longclip, "embed", *inputs, "--model", model)
     return np.array([row["embedding"] for row in rows], dtype=np.float64)
 
 
@@ -100,7 +100,7 @@ def words(longclip, model, folder, image, label, found):
     texts = [" ".join(itertools.compress(split, subset)) for subset in subsets]
     (folder / "texts.txt").write_text("\n".join(texts) + "\n")
     image = embedded(longclip, model, image)[0]
-    # The empty text is a line without words, which embed refuses or reads as such.
+    # The first line is the empty text.
     rows = embedded(longclip, model, "--texts", folder / "texts.txt")
     cosines = {subset: row @ image for subset, row in zip(subsets, rows)}
 
@@ -209,7 +209,7 @@ def main():
             for label in labels:
                 [found] = run(
                     longclip, "explain", image, "--label", label, "--model", name, "--pairs",
-                    "--regions", "occlusion", "--grid", "5", "--format", "jsonl",
+                    "--regions", "occlusion", "--grid", "5",
                 )
                 words(longclip, name, folder, image, label, found)
                 (folder / "label.txt").write_text(label + "\n")

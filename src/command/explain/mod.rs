@@ -196,8 +196,8 @@ pub fn run(args: &ExplainArgs, console: &Console) -> Result<Outcome> {
     scorer.score(args, &mut found)?;
     if is_long {
         found.notes.push(
-            "a label is longer than the context: while it is, the values are those of the \
-             embedding that --long-text makes of it"
+            "a label is longer than the context: the values are those of what --long-text makes of it \
+             and of its parts"
                 .to_owned(),
         );
     }

@@ -18,7 +18,7 @@ pub(super) fn explain(label: &str, picture: &Picture, session: &Session) -> Resu
     let words = split(label, Unit::Words);
     let text = of_words(label, &words, of_text(checkpoint, &fitted.into_first())?)?;
     let mut image = picture.direct(checkpoint)?;
-    // The class token is no place in the image.
+    // The class token stands for no place in the image.
     let class = image.sources.remove(0);
     add(&mut image.rest, &class);
     let norm = length(&text) * length(&image);

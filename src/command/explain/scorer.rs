@@ -77,7 +77,7 @@ impl<'a> Scorer<'a> {
         found.empty_cosine = empty as f32;
         (found.quantity, found.empty) = match args.against {
             None => ("cosine", found.empty_cosine),
-            // The empty text in the place of both labels.
+            // Both labels without words are the same text.
             Some(_) => ("cosine difference", 0.0),
         };
         let score = difference(&cosines);

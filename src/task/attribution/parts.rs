@@ -32,7 +32,7 @@ impl Unit {
         }
     }
 
-    /// Whether a part ends after a word, of which the last character is `last`.
+    /// Whether a part ends after `word`.
     fn ends(self, word: &str) -> bool {
         let bare = word.trim_end_matches(['"', '\'', ')', ']', '”', '’', '»']);
         match bare.chars().next_back() {
