@@ -337,6 +337,8 @@ fn shades(regions: &Regions) -> String {
         "{GAP}regions: {}, {side} x {side} cells; a full block is {}\n",
         match regions.method {
             "occlusion" => "what is lost when a cell is covered",
+            "legrad" => "LeGrad, gradient of the attention",
+            "grad-eclip" => "Grad-ECLIP, gradient of the class token's attention",
             other => other,
         },
         signed(most)

@@ -23,6 +23,7 @@ const CURE: &str = "lower the learning rate, clip gradients with --clip-norm, or
 
 pub use loss::loss;
 
+pub(crate) use network::ImageMaps;
 pub use principal::Principal;
 pub use settings::{Lora, Objective, Optimizer, Schedule, Scope, Settings, Shape, Short, Target};
 pub use trainer::{Batch, Progress, Trainer};

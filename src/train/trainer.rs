@@ -16,7 +16,7 @@ use crate::input::tokenizer::TokenIds;
 use crate::kernel::AdamWStep;
 use crate::model::Clip;
 use crate::model::device::{Compute, CpuPrecision};
-use crate::train::network::{Arithmetic, LowRank, Network, Sum, lora_a, lora_b};
+use crate::train::network::{Arithmetic, LowRank, Network, Sum, lora_a, lora_b, parameters};
 use crate::{kernel, model};
 
 pub(super) const SCALE: &str = "logit_scale";
@@ -401,23 +401,6 @@ impl Trainer {
         }
         Ok((!tensors.is_empty()).then_some(tensors))
     }
-}
-
-fn parameters(checkpoint: &Checkpoint, device: &Device) -> Result<BTreeMap<String, Tensor>> {
-    let mut parameters = BTreeMap::new();
-    for (name, stored) in &checkpoint.tensors {
-        let values = stored.to_f32()?;
-        ensure!(
-            values.iter().all(|x| x.is_finite()),
-            "tensor {name} holds a value that is not finite; the file is damaged or the training \
-             diverged"
-        );
-        let tensor = Tensor::from_vec(values, stored.shape(), device)?;
-        parameters.insert(name.clone(), tensor);
-        stored.release();
-    }
-    checkpoint.unchanged()?;
-    Ok(parameters)
 }
 
 /// Whether a parameter, or a LoRA of it, belongs to the text tower.

@@ -574,3 +574,28 @@ fn pairs_and_their_remainder_sum_to_the_cosine() {
     let page = room.read("p.html");
     assert!(page.contains("data-pair=\"3\"") && page.contains("(patches alone)"));
 }
+
+#[test]
+fn gradients_give_a_number_per_patch() {
+    let room = Room::with(&["a.png"]);
+    let map = |more: &[&str]| -> Vec<f64> {
+        let found = record(&room, &[&["a.png", "--label", "a red cat"], more].concat());
+        assert_eq!(found["regions"]["method"], more[1]);
+        let rows = found["regions"]["map"].as_array().unwrap();
+        assert_eq!(rows.len(), 4);
+        rows.iter()
+            .flat_map(|row| row.as_array().unwrap().iter().map(|x| x.as_f64().unwrap()))
+            .collect()
+    };
+    let mut maps = Vec::new();
+    for method in ["legrad", "grad-eclip"] {
+        let label = map(&["--regions", method]);
+        assert_eq!(label.len(), 16);
+        assert!(label.iter().all(|value| *value >= 0.0), "{label:?}");
+        assert_eq!(label, map(&["--regions", method, "--threads", "1"]));
+        let against = map(&["--regions", method, "--against", "a dog"]);
+        assert_ne!(label, against, "{method}");
+        maps.push(label);
+    }
+    assert_ne!(maps[0], maps[1]);
+}

@@ -62,6 +62,13 @@ Regions:
   the price of one image per cell. The grid lies over the square that the model
   sees ("area", in pixels of the image). What is outside it has no influence.
 
+  legrad and grad-eclip take one backward pass of a vision transformer, in f32 on
+  the CPU, and give each patch a number of at least 0, without a unit: compare the
+  numbers of one map only. legrad sums the positive gradients of the attention in
+  the last two layers (arXiv 2404.03214); grad-eclip multiplies the gradient of
+  what the class token attends to with each patch's value, and with the
+  likeness of its key to the class token's query (arXiv 2502.18816).
+
 Words with patches:
   --pairs writes the cosine with --label as a sum. What each token writes through
   the attention of all layers into the row that becomes the embedding is a vector,
@@ -111,7 +118,7 @@ pub struct ExplainArgs {
     seed: u64,
     #[command(flatten)]
     long: LongTextArgs,
-    /// Method for regions: occlusion [default with --report and --heatmap]
+    /// Method for regions: occlusion [default with --report and --heatmap], legrad or grad-eclip
     #[arg(long, value_name = "METHOD", value_parser = names(REGIONS), help_heading = "Regions")]
     regions: Option<RegionMethod>,
     /// Cells per side of the grid for occlusion
@@ -147,7 +154,11 @@ const UNITS: &[(&str, Unit)] = &[
     ("sentences", Unit::Sentences),
 ];
 
-const REGIONS: &[(&str, RegionMethod)] = &[("occlusion", RegionMethod::Occlusion)];
+const REGIONS: &[(&str, RegionMethod)] = &[
+    ("occlusion", RegionMethod::Occlusion),
+    ("legrad", RegionMethod::LeGrad),
+    ("grad-eclip", RegionMethod::GradEclip),
+];
 
 const FORMATS: &[(Format, &str)] = &[
     (Format::Table, "Aligned text with bars"),

@@ -14,18 +14,25 @@ use crate::model::direct::{Direct, of_image};
 use crate::output::explanation::Regions;
 use crate::run::session::Session;
 use crate::task::attribution::regions::{RegionMap, occlusion};
+use crate::train::ImageMaps;
 
 /// How the contributions of regions are found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RegionMethod {
     /// What is lost when a cell is covered.
     Occlusion,
+    /// The gradient of the attention in the last layers.
+    LeGrad,
+    /// The gradient of what the class token attends to.
+    GradEclip,
 }
 
 impl RegionMethod {
     fn name(self) -> &'static str {
         match self {
             Self::Occlusion => "occlusion",
+            Self::LeGrad => "legrad",
+            Self::GradEclip => "grad-eclip",
         }
     }
 }
@@ -34,6 +41,8 @@ impl RegionMethod {
 const SHOWN_SIDE: usize = 448;
 /// Images encoded together if nothing is said.
 const AT_ONCE: usize = 32;
+/// Layers that LeGrad sums over, as in its authors' code.
+const LEGRAD_LAYERS: usize = 2;
 
 /// The square that the model sees.
 pub(super) struct Picture {
@@ -88,7 +97,7 @@ impl Picture {
         of_image(checkpoint, &self.pixels)
     }
 
-    /// The contributions of a grid of `side` x `side` cells.
+    /// The contributions of a grid: of `side` x `side` cells, or of the patches.
     pub(super) fn regions(
         &self,
         method: RegionMethod,
@@ -106,6 +115,20 @@ impl Picture {
                     self.size
                 );
                 occlusion(&self.pixels, self.size, side, at_once, &mut viewer)?
+            }
+            RegionMethod::LeGrad | RegionMethod::GradEclip => {
+                let maps = ImageMaps::new(&session.checkpoint).with_context(|| {
+                    format!("--regions {} follows the attention", method.name())
+                })?;
+                let text = scorer.direction();
+                let values = match method {
+                    RegionMethod::LeGrad => maps.legrad(&self.pixels, &text, LEGRAD_LAYERS)?,
+                    _ => maps.grad_eclip(&self.pixels, &text)?,
+                };
+                RegionMap {
+                    side: values.len().isqrt(),
+                    values,
+                }
             }
         };
         Ok(self.placed(method, &map))

@@ -98,6 +98,19 @@ impl<'a> Scorer<'a> {
             .collect())
     }
 
+    /// The vector `[dim]` with which the image's product is the score.
+    pub(super) fn direction(&self) -> Vec<f32> {
+        let mut best = self.labels.iter().map(|rows| {
+            let rows = rows.chunks_exact(self.image.len());
+            rows.max_by(|a, b| cosine(&self.image, a).total_cmp(&cosine(&self.image, b)))
+        });
+        let label = best.next().flatten().unwrap_or_default();
+        match best.next().flatten() {
+            Some(other) => label.iter().zip(other).map(|(a, b)| a - b).collect(),
+            None => label.to_vec(),
+        }
+    }
+
     fn of_labels(&self, image: &[f32]) -> Vec<f64> {
         self.labels.iter().map(|rows| cosine(image, rows)).collect()
     }

@@ -171,6 +171,10 @@ fn figure(page: &PageExplanation, regions: &Regions) -> String {
         "occlusion" => {
             "Each cell has what the score loses when it is covered with the mean colour."
         }
+        "legrad" => "LeGrad: each cell is a patch, with the gradient of the attention to it.",
+        "grad-eclip" => {
+            "Grad-ECLIP: each cell is a patch, with the gradient of what the class token takes from it."
+        }
         other => other,
     };
     format!(

@@ -1,5 +1,8 @@
 //! Forward and backward passes of a residual block.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 
@@ -27,11 +30,11 @@ pub(super) struct Stack<'a> {
 }
 
 /// Values that a block keeps for its backward pass.
-struct BlockTape {
+pub(super) struct BlockTape {
     /// Its input [rows, width].
     x: Tensor,
     /// Queries, keys and values [rows, 3 width].
-    qkv: Tensor,
+    pub(super) qkv: Tensor,
     /// Output of the attention [asked, width].
     mixed: Tensor,
     /// After the first residual [asked, width].
@@ -117,6 +120,78 @@ impl<'a> Stack<'a> {
         Ok(dy)
     }
 
+    /// `x` [rows, width] through the blocks `layers`, all rows of the last one too: the output of
+    /// each, with its tape.
+    pub(super) fn outputs(
+        &self,
+        mut x: Tensor,
+        rows: &'a Rows,
+        layers: Range<usize>,
+    ) -> Result<Vec<(Tensor, BlockTape)>> {
+        let mut outputs = Vec::new();
+        for layer in layers {
+            let (y, tape) = self.whole(layer, rows).forward(x)?;
+            x = y.clone();
+            outputs.push((y, tape));
+        }
+        Ok(outputs)
+    }
+
+    /// The gradient of the attention's output in block `layer`, [rows, width], from that of the
+    /// block's output, `dy` [rows, width].
+    pub(super) fn mixed_gradient(
+        &self,
+        layer: usize,
+        rows: &'a Rows,
+        tape: &BlockTape,
+        dy: Tensor,
+    ) -> Result<Tensor> {
+        self.whole(layer, rows).mixed_backward(tape, dy)
+    }
+
+    /// The last block for the pooled rows, with attention as `attend` has it: queries, keys and
+    /// values [rows, 3 width] -> [pooled, width]. Returns the output and the tape.
+    pub(super) fn last_with(
+        &self,
+        x: Tensor,
+        rows: &'a Rows,
+        attend: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<(Tensor, BlockTape)> {
+        let block = self.last(rows);
+        let qkv = block.qkv(&x)?;
+        let mixed = attend(&qkv)?;
+        block.finish(x, qkv, mixed)
+    }
+
+    /// The gradient of the pooled rows of the last block's attention, [pooled, width], from that of
+    /// its output.
+    pub(super) fn last_mixed_gradient(
+        &self,
+        rows: &'a Rows,
+        tape: &BlockTape,
+        dy: Tensor,
+    ) -> Result<Tensor> {
+        self.last(rows).mixed_backward(tape, dy)
+    }
+
+    /// Each row of `x` [rows, width] through the last block's output matrix.
+    pub(super) fn last_out(&self, rows: &'a Rows, x: &Tensor) -> Result<Tensor> {
+        let block = self.last(rows);
+        let out = block.linear("self_attn.out_proj")?;
+        block.arithmetic.linear(x, &[out])
+    }
+
+    fn last(&self, rows: &'a Rows) -> Block<'a> {
+        self.block(self.tower.layers.saturating_sub(1), rows)
+    }
+
+    fn whole(&self, layer: usize, rows: &'a Rows) -> Block<'a> {
+        Block {
+            last: false,
+            ..self.block(layer, rows)
+        }
+    }
+
     /// The lowest block with a trained parameter.
     pub(super) fn lowest(&self, gradients: &Gradients) -> Option<usize> {
         (0..self.tower.layers)
@@ -146,12 +221,24 @@ impl Block<'_> {
     }
 
     fn forward(&self, x: Tensor) -> Result<(Tensor, BlockTape)> {
+        let (a, sequences) = (self.arithmetic, &self.rows.sequences);
+        let qkv = self.qkv(&x)?;
+        let mixed = a.attention(self.attention, &qkv, sequences, self.queries())?;
+        self.finish(x, qkv, mixed)
+    }
+
+    /// Queries, keys and values of `x` [rows, width]: [rows, 3 width].
+    fn qkv(&self, x: &Tensor) -> Result<Tensor> {
         let a = self.arithmetic;
-        let normed = a.norm(&x, &self.norm("layer_norm1")?)?;
+        let normed = a.norm(x, &self.norm("layer_norm1")?)?;
         let parts = PARTS.map(|part| self.linear(part));
         let parts = parts.into_iter().collect::<Result<Vec<_>>>()?;
-        let qkv = a.linear(&normed, &parts)?; // [rows, 3 width]
-        let mixed = a.attention(self.attention, &qkv, &self.rows.sequences, self.queries())?;
+        a.linear(&normed, &parts)
+    }
+
+    /// What follows the attention, whose output is `mixed` [asked, width].
+    fn finish(&self, x: Tensor, qkv: Tensor, mixed: Tensor) -> Result<(Tensor, BlockTape)> {
+        let a = self.arithmetic;
         let out = self.linear("self_attn.out_proj")?;
         let middle = a.linear_onto(&mixed, &out, Some(&self.asked(&x)?))?;
         let normed = a.norm(&middle, &self.norm("layer_norm2")?)?;
@@ -201,6 +288,14 @@ impl Block<'_> {
             Some(queries) => add_rows(&back.x, queries, &middle),
             None => Ok(back.x),
         }
+    }
+
+    /// Computes the gradient of the attention's output, with no gradient of a parameter.
+    fn mixed_backward(&self, tape: &BlockTape, dy: Tensor) -> Result<Tensor> {
+        let a = self.arithmetic;
+        let mut none = Gradients::new(a.clone(), BTreeMap::new());
+        let middle = self.mlp_backward(tape, dy, &mut none)?;
+        a.linear_backward(&middle, &[&self.linear("self_attn.out_proj")?.weight])
     }
 
     /// Computes the gradient of the value between the block's two halves from that of its output.

@@ -56,7 +56,7 @@ impl<'a> Images<'a> {
         }
     }
 
-    fn stack(&self) -> Stack<'_> {
+    pub(super) fn stack(&self) -> Stack<'_> {
         Stack {
             network: self.network,
             weights: self.weights,
@@ -65,12 +65,51 @@ impl<'a> Images<'a> {
         }
     }
 
-    fn rows(&self, n: usize) -> Rows {
+    pub(super) fn rows(&self, n: usize) -> Rows {
         let tokens = self.sizes.tokens();
         Rows {
             sequences: Sequences::images(n, tokens),
             pooled: (0..n).map(|image| image * tokens).collect(),
         }
+    }
+
+    /// Tokens of `pixels` [1, 3, size, size] before the first block, [tokens, width].
+    pub(super) fn tokens(&self, pixels: &Tensor) -> Result<Tensor> {
+        let tokens = self.embed(&self.patches(pixels)?, 1)?;
+        let epsilon = self.sizes.tower.norm_epsilon;
+        let pre_norm = self.weights.norm(PRE_NORM, epsilon)?;
+        self.network.arithmetic.norm(&tokens, &pre_norm)
+    }
+
+    /// `pooled` [1, width] after the last norm and the projection, `[embed_dim]`.
+    pub(super) fn projected(&self, pooled: &Tensor) -> Result<Vec<f32>> {
+        let a = &self.network.arithmetic;
+        let norm = (self.weights).norm(POST_NORM, self.sizes.tower.norm_epsilon)?;
+        let projection = self.weights.linear(PROJECTION, false)?;
+        let out = a.linear(&a.norm(pooled, &norm)?, &[projection])?;
+        Ok(out.flatten_all()?.to_vec1()?)
+    }
+
+    /// The gradient of `pooled` [1, width] for the product of its embedding, made of unit length,
+    /// with `text`.
+    pub(super) fn pooled_gradient(&self, pooled: &Tensor, text: &[f32]) -> Result<Tensor> {
+        let a = &self.network.arithmetic;
+        let norm = (self.weights).norm(POST_NORM, self.sizes.tower.norm_epsilon)?;
+        let projection = self.weights.linear(PROJECTION, false)?;
+        let out = self.projected(pooled)?;
+        let dot = |a: &[f32], b: &[f32]| -> f64 {
+            let terms = a.iter().zip(b);
+            terms.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+        };
+        let length = dot(&out, &out).sqrt();
+        let along = dot(&out, text) / (length * length);
+        let gradient = out.iter().zip(text);
+        let gradient: Vec<f32> = gradient
+            .map(|(x, t)| ((f64::from(*t) - along * f64::from(*x)) / length) as f32)
+            .collect();
+        let gradient = Tensor::from_vec(gradient, (1, out.len()), a.device())?;
+        let normed = a.linear_backward(&gradient, &[&projection.weight])?;
+        Ok(a.norm_backward(pooled, &norm, &normed, None)?.x)
     }
 
     /// Whether anything before the first block is trained.

@@ -10,12 +10,13 @@
 mod block;
 mod gradients;
 mod image;
+mod maps;
 mod operation;
 mod text;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
 use crate::checkpoint::Checkpoint;
@@ -30,6 +31,7 @@ pub use gradients::{Gradients, Sum};
 
 pub(crate) use gradients::{lora_a, lora_b};
 pub(crate) use image::ImageTape;
+pub(crate) use maps::ImageMaps;
 pub(crate) use text::TextTape;
 
 /// The arithmetic of the layers.
@@ -178,6 +180,30 @@ impl Network {
         let network = self;
         Texts { network, weights }.backward(tape, dy, gradients)
     }
+}
+
+/// The tensors of `checkpoint` in f32 on `device`, by canonical name.
+///
+/// # Errors
+/// When a value is not finite, or the file changes meanwhile.
+pub(crate) fn parameters(
+    checkpoint: &Checkpoint,
+    device: &Device,
+) -> Result<BTreeMap<String, Tensor>> {
+    let mut parameters = BTreeMap::new();
+    for (name, stored) in &checkpoint.tensors {
+        let values = stored.to_f32()?;
+        ensure!(
+            values.iter().all(|x| x.is_finite()),
+            "tensor {name} holds a value that is not finite; the file is damaged or the training \
+             diverged"
+        );
+        let tensor = Tensor::from_vec(values, stored.shape(), device)?;
+        parameters.insert(name.clone(), tensor);
+        stored.release();
+    }
+    checkpoint.unchanged()?;
+    Ok(parameters)
 }
 
 /// The effective weights of one step, with LoRA added, by canonical name: matrices in the towers'
