@@ -19,7 +19,7 @@
 //! input       what the model reads: paths, images, texts, data sets
 //! output      plain records to table, JSON, CSV, Parquet, HTML, sidecars; knows no tensor
 //! kernel      CPU arithmetic on slices; knows neither candle nor files
-//! file        atomic write, lock, memory map, digest, stamp, safetensors header, signals, limits
+//! file        atomic write, lock, memory map, digest, stamp, safetensors header, checked Parquet, signals, limits
 //! ```
 //!
 //! # The flow
@@ -99,7 +99,8 @@
 //! `zip.rs` is a pattern. In `shard/mod.rs` add `mod x;`, a variant of `Kind`, its endings in
 //! `ENDINGS` and its arm in `open`. Add a reader in `src/readers.rs`, which calls `archive`, and its
 //! seed in `tests/fuzz/seeds.rs`, and the ending to `ENDINGS` and `packed` in `tests/cli/shards.rs`,
-//! which hold its records against those of a folder. Help and README list the endings.
+//! which hold its records against those of a folder. A table (`parquet.rs`) has tests of its own,
+//! with `label` and `length`. Help and README list the endings.
 //!
 //! **A format of embeddings.** Write `src/embedding/x.rs` with `write` and a type that implements
 //! `EmbeddingFile`; `safetensors.rs` is a pattern. In `embedding/mod.rs` add `mod x;`, a variant of

@@ -61,6 +61,7 @@ pub const READERS: &[Reader] = &[
     of("images.tar.gz", archive),
     of("images.tar.zst", archive),
     of("images.zip", archive),
+    of("images.parquet", archive),
     of("pairs.tar", training_pairs),
     of("pairs.jsonl", training_pairs),
     of("pairs.csv", training_pairs),

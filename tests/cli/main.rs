@@ -39,6 +39,7 @@ mod messages;
 mod models;
 mod names;
 mod outputs;
+mod parquet_shards;
 mod parts;
 mod parts_killed;
 mod probe;

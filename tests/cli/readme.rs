@@ -258,6 +258,11 @@ fn room() -> Room {
         let ending = &name[name.find('.').unwrap()..];
         room.file(name, packed(ending, &files));
     }
+    let table = crate::parquet_shards::table(&[
+        ("image", "", &[png("cat"), png("dog")]),
+        ("label", "(UTF8)", &[b"cat".to_vec(), b"dog".to_vec()]),
+    ]);
+    room.file("pets.parquet", table);
     // The same image under both labels: half of the answers are wrong, whatever the model.
     room.file("photos/b.jpg", png("photos/a.jpg"));
     let animation = root().join("tests/fixtures/frames/disposals.gif");

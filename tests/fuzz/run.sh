@@ -8,7 +8,7 @@ shift
 readers=("$@")
 if [ $# = 0 ]; then
     readers=(pickle weights.pt rows.safetensors probe.safetensors pairs.tar array.npy array.npz
-        images.tar images.tar.gz images.tar.zst images.zip photo.heic rows.parquet tokenizer.json
+        images.tar images.tar.gz images.tar.zst images.zip images.parquet photo.heic rows.parquet tokenizer.json
         texts.txt labels.txt labels.csv labels.json labels.yaml
         templates.txt dataset.csv dataset.json pairs.jsonl captions.json list.txt config.json
         rows.npy.partial longclip-sorted.jsonl image.bin)

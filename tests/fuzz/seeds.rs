@@ -69,6 +69,9 @@ pub(crate) fn of(file: &str, folder: &Path) -> Vec<Vec<u8>> {
         }
         "images.tar.zst" => vec![zstd::encode_all(&labelled_tar()[..], 1).unwrap()],
         "images.zip" => vec![labelled_zip()],
+        "images.parquet" => ["hub-snappy", "flat-gzip", "delta-zstd", "lengths-plain"]
+            .map(|name| fs::read(format!("tests/fixtures/shard/{name}.parquet")).unwrap())
+            .to_vec(),
         "pairs.tar" => vec![tar(false), tar(true)],
         "pairs.jsonl" => one(
             "{\"image\": \"a.png\", \"caption\": \"a cat. It sleeps.\"}\n\

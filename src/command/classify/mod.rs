@@ -53,6 +53,12 @@ Archives:
   -/dir/a.jpg. Links, sparse and encrypted files are errors of these images; an
   archive that is damaged, cut short or without its end mark is answered as far as
   it goes, and is one more error record. Folders are not searched for archives.
+  Of a .parquet each row is an image: the bytes in a column named image, img, jpg,
+  jpeg, png, webp, content or bytes, or bytes in a column of bytes and path (of any
+  name, where the hub's metadata say Image). Exactly one must be there. A row's name
+  is the first there is of that path and the columns path, filename, file_name,
+  __key__ and key, else its number from 0: pets.parquet/17. Up to three
+  pages are in memory at a time; pyarrow puts 1024 rows into one.
 
 Decoding:
   JPEG, PNG, GIF, WebP, BMP, TIFF, PNM and HEIC are identified by content, never

@@ -87,10 +87,11 @@ Examples:
   longclip evaluate urban1k/ --task retrieval --long-text truncate --truncate-sweep 20,77,248
 
 A dataset is a folder with one subfolder per class, a table (.csv, .tsv), JSON lines or JSON with
-a path and a label per image, a folder with a metadata.jsonl or .csv, or an archive (.tar, .tar.gz,
+a path and a label per image, a folder with a metadata.jsonl or .csv, an archive (.tar, .tar.gz,
 .tar.zst, .zip; several as name-{000..012}.tar) with a .cls or .json per image or one folder per
-class; for retrieval, images with captions. Without labels, the names of the class folders are the
-labels. Class numbers are indices into the labels, from 0.
+class, or a .parquet with images and a column label, cls or class; for retrieval, images with
+captions. Without labels, the names of the class folders are the labels. Class numbers are indices
+into the labels, from 0, or into the names of the classes that a .parquet of the hub has.
 
 Exit status: 0 success, 1 images failed (more than --max-errors allows) or --min-acc was missed, 2 could not run, 75
 temporary failure, try again (the hub is down, the disk is full), 130 or 143 stopped by a signal.";

@@ -1,33 +1,27 @@
 //! Apache Parquet, as [`crate::embedding`] writes it: fixed columns, uncompressed.
 //!
-//! The `parquet` crate trusts files too much: it panics on some damage, and allocates and counts to
-//! what a page claims. So every call is guarded, and headers and pages are checked first.
+//! What [`crate::file::parquet`] checks first is read, and every call of the crate is guarded.
 
-mod checked;
-mod thrift;
 mod write;
 
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, ensure};
 use parquet::basic::Compression;
-use parquet::column::page::{Page, PageMetadata, PageReader};
 use parquet::column::reader::{ColumnReaderImpl, get_column_reader, get_typed_column_reader};
 use parquet::data_type::{ByteArray, ByteArrayType, DataType, FloatType, Int64Type};
-use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader as _, RowGroupReader, SerializedFileReader};
 use parquet::schema::types::ColumnDescPtr;
 
 use super::read::{EmbeddingFile, check_range};
 use super::{About, Item, Kind, Row, check_dim};
-use crate::file::guard;
 use crate::file::open;
+use crate::file::parquet::{Checked, Packing, Pages, guarded};
 use crate::file::stamp::Stamp;
 use crate::output::ImageName;
 
-use checked::Checked;
 use write::sum_of;
 pub(super) use write::{schema, write};
 
@@ -200,11 +194,6 @@ pub(super) fn groups(
     Ok(groups)
 }
 
-/// Runs code that may panic on a damaged file.
-fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    guard::catch(work).unwrap_or_else(|| Err(anyhow!("the file is damaged")))
-}
-
 /// The columns of one row group.
 pub(super) struct Columns<'a> {
     group: Box<dyn RowGroupReader + 'a>,
@@ -266,7 +255,7 @@ impl<'a> Columns<'a> {
         most: usize,
     ) -> Result<ColumnReaderImpl<T>> {
         let pages = self.group.get_column_page_reader(index)?;
-        let pages = Box::new(BoundedPages::new(pages, most));
+        let pages = Box::new(Pages::new(pages, &descriptor, Packing::None, most));
         Ok(get_typed_column_reader(get_column_reader(
             descriptor, pages,
         )))
@@ -412,57 +401,4 @@ fn text(value: &ByteArray, column: &str) -> Result<String> {
     Ok(text
         .with_context(|| format!("column {column} is not UTF-8"))?
         .to_owned())
-}
-
-/// Pages that together claim no more entries than the footer allows.
-struct BoundedPages {
-    pages: Box<dyn PageReader>,
-    left: usize,
-}
-
-impl BoundedPages {
-    pub(super) fn new(pages: Box<dyn PageReader>, most: usize) -> Self {
-        Self { pages, left: most }
-    }
-
-    fn check(&mut self, page: Page) -> parquet::errors::Result<Page> {
-        let claimed = page.num_values() as usize;
-        let left = if page.is_data_page() {
-            self.left.checked_sub(claimed)
-        } else {
-            // A dictionary has at most as many values as there are entries.
-            (claimed <= self.left).then_some(self.left)
-        };
-        self.left = left.ok_or_else(|| {
-            ParquetError::General(format!("a page claims {claimed} entries, too many"))
-        })?;
-        Ok(page)
-    }
-}
-
-impl Iterator for BoundedPages {
-    type Item = parquet::errors::Result<Page>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.get_next_page().transpose()
-    }
-}
-
-impl PageReader for BoundedPages {
-    fn get_next_page(&mut self) -> parquet::errors::Result<Option<Page>> {
-        let page = self.pages.get_next_page()?;
-        page.map(|page| self.check(page)).transpose()
-    }
-
-    fn peek_next_page(&mut self) -> parquet::errors::Result<Option<PageMetadata>> {
-        self.pages.peek_next_page()
-    }
-
-    fn skip_next_page(&mut self) -> parquet::errors::Result<()> {
-        self.pages.skip_next_page()
-    }
-
-    fn at_record_boundary(&mut self) -> parquet::errors::Result<bool> {
-        self.pages.at_record_boundary()
-    }
 }

@@ -1,5 +1,6 @@
 //! Archives of images with one class each: next to an image (`0001.jpg`) is its label as a text
-//! (`0001.cls`) or in an object (`0001.json`), as in WebDataset; or images lie in one folder per class.
+//! (`0001.cls`) or in an object (`0001.json`), as in WebDataset; a table has a column of labels; or
+//! images lie in one folder per class.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -10,12 +11,9 @@ use super::names::composed;
 use super::parts::{self, Folder};
 use super::{Labelled, Remark, Sample, manifest};
 use crate::input::paths::{self, Expansion, ImageRule, ImageSource, PassedOver, PathError};
-use crate::input::shard::{self, Item, Kind, key};
+use crate::input::shard::{self, Item, Kind, LABEL_KEYS, key};
 use crate::input::text_file;
 use crate::output::FailureKind;
-
-/// Keys of a label in an object.
-const LABEL_KEYS: [&str; 3] = ["label", "cls", "class"];
 
 /// An image that was found.
 type Image = Result<PathBuf, PathError>;
@@ -43,10 +41,10 @@ pub(super) fn labelled(root: &Path, shards: Vec<PathBuf>, rule: ImageRule) -> Re
         (true, Some(_)) => by_folder(root, &shards, unlabelled, &mut found)?,
         (false, None) => {}
         (false, Some(first)) => bail!(
-            "{} images of {shown} have no label, such as {}; add a .cls or a .json with a label \
-             next to each",
+            "{} images of {shown} have no label, such as {}; add {}",
             unlabelled.len(),
-            name(first).display()
+            name(first).display(),
+            missing(root)
         ),
     }
     let skipped = passed_over.system_folders();
@@ -54,6 +52,14 @@ pub(super) fn labelled(root: &Path, shards: Vec<PathBuf>, rule: ImageRule) -> Re
     found.remarks.extend(skipped);
     found.shards = shards;
     Ok(found)
+}
+
+/// What an archive without labels needs.
+fn missing(root: &Path) -> &'static str {
+    match Kind::of(root) {
+        Some(Kind::Parquet) => "a column \"label\" with a text or a class number in each row",
+        _ => "a .cls or a .json with a label next to each",
+    }
 }
 
 fn name(image: &Image) -> &Path {
@@ -73,7 +79,8 @@ struct Reading {
 
 impl Reading {
     fn shard(&mut self, mut members: shard::Members) -> Result<()> {
-        let mut images: Vec<(String, Image)> = Vec::new();
+        // The key of its sample, the image, and the label that a table has.
+        let mut images: Vec<(String, Image, Option<String>)> = Vec::new();
         // Of `.cls` and of `.json`, by the keys of their samples. Tar keeps the order of a folder's
         // files, which need not be that of their names.
         let mut labels: HashMap<String, [Option<String>; 2]> = HashMap::new();
@@ -84,7 +91,7 @@ impl Reading {
             match item {
                 Item::Image(image) => {
                     let image = image.map(|member| member.name().to_owned());
-                    images.push((key(name(&image)), image));
+                    images.push((key(name(&image)), image, members.label()?));
                 }
                 Item::Text(path, text) => {
                     let label = text.and_then(|text| label(&path, &text));
@@ -100,11 +107,11 @@ impl Reading {
                 }
             }
         }
-        for (key, source) in images {
+        for (key, source, own) in images {
             let label = labels
                 .get(&key)
                 .and_then(|[class, json]| class.as_ref().or(json.as_ref()));
-            match label {
+            match own.as_ref().or(label) {
                 Some(label) => {
                     let class = class_of(&mut self.class_of, &mut self.found.classes, label);
                     self.found.samples.push(Sample { source, class });
@@ -183,9 +190,9 @@ fn by_folder(
     }
     if classes.is_empty() {
         bail!(
-            "the images of {} have no labels; add a .cls or a .json with a label next to each, or \
-             one folder per class",
-            root.display()
+            "the images of {} have no labels; add {}, or one folder per class",
+            root.display(),
+            missing(root)
         );
     }
     let parts: Vec<Folder<'_>> = (classes.iter())

@@ -59,6 +59,7 @@ const OTHERS: &[Magic] = &[
     (0, b"\x28\xB5\x2F\xFD", "a zstd file", "unpack it; a tar archive needs a name in .tar.zst, or --tar on stdin"),
     (0, b"\xFD7zXZ\0", "an xz file", "unpack it; of archives .tar, .tar.gz, .tar.zst and .zip are read"),
     (0, b"BZh", "a bzip2 file", "unpack it; of archives .tar, .tar.gz, .tar.zst and .zip are read"),
+    (0, b"PAR1", "a Parquet file", "let its name end in .parquet"),
     (0, b"7z\xBC\xAF", "a 7z archive", "unpack it first"),
     (0, b"Rar!", "a rar archive", "unpack it first"),
     (257, b"ustar", "a tar archive", "let its name end in .tar, or pass --tar on stdin"),
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn refusals_say_what_the_file_is() {
         #[rustfmt::skip]
-        let cases: [(&[u8], &str); 23] = [
+        let cases: [(&[u8], &str); 24] = [
             (b"", "not an image: this looks like an empty file"),
             (b"\0\0\0\x18ftypheic\0\0", "supported: this looks like a HEIC image; build longclip"),
             (b"\0\0\0\x18ftypavif\0\0", "an AVIF image; build longclip with `--features avif`"),
@@ -208,6 +209,7 @@ mod tests {
             (b"\0\0\0\0\0\0\0\0\0", "nothing but zeros"),
             (b"\x01\x02\x03\xFE", "data of an unknown kind"),
             (b"PK\x03\x04", "let its name end in .zip"),
+            (b"PAR1\x15\0", "let its name end in .parquet"),
             (b"\xFD7zXZ\0", "of archives .tar"),
             (b"\x89PNG\n\x1A\n", "transferred as text"),
             (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),

@@ -25,9 +25,9 @@ struct Shard {
     kind: Kind,
     /// The images' names in the archive, in its order.
     names: Vec<String>,
-    /// The first image of each key, and the next one if there is one.
+    /// The first image of each key or name, and the next one if there is one.
     by_key: HashMap<String, (usize, Option<usize>)>,
-    by_name: HashMap<String, usize>,
+    by_name: HashMap<String, (usize, Option<usize>)>,
     /// Why the archive could be read only in part.
     damage: Option<String>,
     members: Members,
@@ -103,18 +103,21 @@ impl Shard {
     fn add(&mut self, name: &str) {
         let index = self.names.len();
         self.names.push(name.to_owned());
-        self.by_name.entry(name.to_owned()).or_insert(index);
-        let places = self.by_key.entry(key(name).to_owned());
-        let places = places.or_insert((index, None));
-        if places.0 != index {
-            places.1.get_or_insert(index);
+        for (places, name) in [(&mut self.by_name, name), (&mut self.by_key, key(name))] {
+            let places = places.entry(name.to_owned()).or_insert((index, None));
+            if places.0 != index {
+                places.1.get_or_insert(index);
+            }
         }
     }
 
     /// The inner result is what is wrong with the image itself.
     fn find(&mut self, key: &str) -> Result<Result<Member, PathError>> {
         let index = match (self.by_name.get(key), self.by_key.get(key)) {
-            (Some(index), _) | (None, Some((index, None))) => *index,
+            (Some((index, None)), _) | (None, Some((index, None))) => *index,
+            (Some((_, Some(_))), _) => {
+                bail!(FailureKind::Line.because("several images of the archive have this name"))
+            }
             (None, Some((first, Some(second)))) => {
                 let name = |index: &usize| self.names.get(*index).cloned().unwrap_or_default();
                 bail!(FailureKind::Line.because(format!(

@@ -1,6 +1,6 @@
 //! Shards: archives of images, which are read as folders of them, in their own order.
 //!
-//! One file at a time is in memory, and nothing is unpacked: names in an archive are names of
+//! One file at a time is in memory (of a table, a few pages), and nothing is unpacked: names in an archive are names of
 //! images in results and never paths that are opened. A file is an image by the same rule as in a
 //! folder; hidden files, system folders and everything else are skipped.
 
@@ -8,6 +8,7 @@
 
 mod keyed;
 mod name;
+mod parquet;
 pub(crate) mod tar;
 mod zip;
 
@@ -16,8 +17,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
+use self::parquet::Parquet;
 use self::tar::Tar;
 use self::zip::Zip;
 use super::image::{self, DecodeOptions, ImageBytes};
@@ -34,18 +36,24 @@ pub(crate) enum Kind {
     Tar,
     /// Zip.
     Zip,
+    /// A table with a column of images.
+    Parquet,
 }
+
+/// Keys of a label in an object, and columns of labels in a table, the best first.
+pub(crate) const LABEL_KEYS: [&str; 3] = ["label", "cls", "class"];
 
 /// Longer files are not labels.
 const TEXT_BYTES: u64 = 1 << 20;
 
 /// Names of archives end in these, in lower case.
-const ENDINGS: [(&str, Kind); 5] = [
+const ENDINGS: [(&str, Kind); 6] = [
     (".tar", Kind::Tar),
     (".tar.gz", Kind::Tar),
     (".tgz", Kind::Tar),
     (".tar.zst", Kind::Tar),
     (".zip", Kind::Zip),
+    (".parquet", Kind::Parquet),
 ];
 
 impl Kind {
@@ -60,6 +68,7 @@ impl Kind {
         Ok(match self {
             Self::Tar => Box::new(Tar::open(path)?),
             Self::Zip => Box::new(Zip::open(path)?),
+            Self::Parquet => Box::new(Parquet::open(path)?),
         })
     }
 }
@@ -78,6 +87,22 @@ trait Archive: Send {
     /// When it cannot be read.
     fn content(&mut self) -> Result<Box<dyn Read + '_>>;
 
+    /// The length of that in bytes, if [`Entry::bytes`] does not say it; asked for before it.
+    ///
+    /// # Errors
+    /// When it is not known.
+    fn length(&mut self) -> Result<u64> {
+        bail!("the length of the file is not known")
+    }
+
+    /// The label of the last file, if the archive itself has labels.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn label(&mut self) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// Its first bytes, at most [`SNIFFED_BYTES`], which [`Self::content`] yields as well.
     ///
     /// # Errors
@@ -95,8 +120,8 @@ trait Archive: Send {
 struct Entry {
     /// Its name in the archive, without anything that leads out of it.
     name: PathBuf,
-    /// Length of its content in bytes.
-    bytes: u64,
+    /// Length of its content in bytes, if that costs nothing.
+    bytes: Option<u64>,
     /// Why it cannot be read.
     refusal: Option<String>,
     /// Whether it is an image whatever its name and content are, as a row of a table is.
@@ -118,7 +143,7 @@ fn lock(shared: &Mutex<Shared>) -> std::sync::MutexGuard<'_, Shared> {
 pub struct Member {
     /// Its name below that of the archive: `x.tar/dir/0001.jpg`.
     name: PathBuf,
-    bytes: u64,
+    bytes: Option<u64>,
     number: u64,
     shared: Arc<Mutex<Shared>>,
 }
@@ -141,8 +166,13 @@ impl Member {
             shared.number == self.number,
             "the archive was read past this image"
         );
-        let read = || image::read_member(shared.archive.content()?, self.bytes, options);
-        caught(read)
+        caught(|| {
+            let bytes = match self.bytes {
+                Some(bytes) => bytes,
+                None => shared.archive.length()?,
+            };
+            image::read_member(shared.archive.content()?, bytes, options)
+        })
     }
 }
 
@@ -254,6 +284,15 @@ impl Members {
                 cause: FailureKind::Decode.else_this(&error),
             })),
         }
+    }
+
+    /// The label of the last image, if the archive itself has labels.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn label(&mut self) -> Result<Option<String>> {
+        let shared = self.shared.as_ref();
+        shared.map_or(Ok(None), |shared| caught(|| lock(shared).archive.label()))
     }
 
     /// The next image or text, if `shared` has one.

@@ -369,7 +369,7 @@ impl Archive for Tar {
         };
         Ok(Some(Entry {
             name: name::safe(&found.name),
-            bytes: found.bytes,
+            bytes: Some(found.bytes),
             refusal,
             is_image: false,
         }))

@@ -99,7 +99,7 @@ impl Archive for Zip {
             };
             return Ok(Some(Entry {
                 name: name::safe(spelled.as_bytes()),
-                bytes: file.size(),
+                bytes: Some(file.size()),
                 refusal: refusal.map(str::to_owned),
                 is_image: false,
             }));

@@ -167,7 +167,7 @@ impl StatedArgs {
 /// The images of a run.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ImageArgs {
-    /// Image files, folders and archives (.tar, .tar.gz, .tar.zst, .zip); - reads one image from stdin
+    /// Image files, folders and archives (.tar, .tar.gz, .tar.zst, .zip, .parquet); - reads one image from stdin
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
     /// Read paths from a file, or - for stdin, one per line; or objects with a "path"

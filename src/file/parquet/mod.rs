@@ -1,13 +1,22 @@
-//! A Parquet file whose footer and headers of pages are checked before the `parquet` crate reads them.
+//! Parquet files that may come from anywhere.
+//!
+//! The `parquet` crate trusts files too much: it panics on some damage, and allocates and counts to
+//! what the file claims. So every call is [guarded], and the footer, headers and pages are checked
+//! before it reads them.
+
+mod pages;
+mod thrift;
 
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek as _, SeekFrom};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use bytes::Bytes;
+use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
-use super::thrift;
+use crate::file::guard;
+pub(crate) use pages::{MOST_PAGE_BYTES, Packing, Pages};
 
 /// Longclip's footers have 2 KB per row group of 8 MB.
 const LONGEST_FOOTER: u64 = 32 << 20;
@@ -20,7 +29,10 @@ pub(crate) struct Checked(File);
 
 impl Checked {
     /// Checks the footer.
-    pub(super) fn new(file: File) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When this is not a Parquet file, or its footer is damaged.
+    pub(crate) fn new(file: File) -> Result<Self> {
         check_footer(&file)?;
         Ok(Self(file))
     }
@@ -49,6 +61,15 @@ impl ChunkReader for Checked {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        let left = self.len().saturating_sub(start).min(MOST_PAGE_BYTES);
+        if length as u64 > left {
+            let why = match left {
+                MOST_PAGE_BYTES => "is over the limit of 1 GiB; write smaller pages or row groups",
+                _ => "is cut short",
+            };
+            let page = format!("a page of {length} bytes {why}");
+            return Err(ParquetError::General(page));
+        }
         self.0.get_bytes(start, length)
     }
 }
@@ -60,6 +81,14 @@ impl Read for Refused {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(io::Error::other(self.0.clone()))
     }
+}
+
+/// Runs code that may panic on a damaged file.
+///
+/// # Errors
+/// Those of `work`, and when it panics.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    guard::catch(work).unwrap_or_else(|| Err(anyhow!("the file is damaged")))
 }
 
 /// Checks that the footer lies in the file and can be parsed.
