@@ -28,6 +28,7 @@ mod exp;
 mod halved;
 mod level;
 mod matmul;
+pub(crate) mod matrix;
 mod norm;
 mod pack;
 mod parallel;

@@ -10,7 +10,6 @@ pub mod augment;
 pub mod log;
 mod lora;
 mod loss;
-mod matrix;
 mod moments;
 pub mod network;
 mod principal;

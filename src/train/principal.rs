@@ -11,7 +11,7 @@
 use anyhow::{Result, ensure};
 
 use super::CURE;
-use super::matrix::Matrix;
+use crate::kernel::matrix::Matrix;
 
 /// Directions with a smaller share of the largest squared singular value are rounding noise:
 /// from images repeated in a batch, or from fewer images than components. They are not

@@ -8,18 +8,18 @@ use rayon::prelude::*;
 
 /// A dense row-major matrix.
 #[derive(Clone, Debug)]
-pub(super) struct Matrix {
+pub(crate) struct Matrix {
     /// Number of rows.
-    pub(super) height: usize,
+    pub(crate) height: usize,
     /// Number of columns.
-    pub(super) width: usize,
+    pub(crate) width: usize,
     /// All numbers, row by row.
-    pub(super) numbers: Vec<f64>,
+    pub(crate) numbers: Vec<f64>,
 }
 
 impl Matrix {
     /// A matrix with rows of `width` numbers, which must not be 0.
-    pub(super) fn new(width: usize, numbers: Vec<f64>) -> Self {
+    pub(crate) fn new(width: usize, numbers: Vec<f64>) -> Self {
         let height = numbers.len() / width;
         Self {
             height,
@@ -29,7 +29,7 @@ impl Matrix {
     }
 
     /// A matrix with entries given by a function of row and column.
-    pub(super) fn from_fn(height: usize, width: usize, at: impl Fn(usize, usize) -> f64) -> Self {
+    pub(crate) fn from_fn(height: usize, width: usize, at: impl Fn(usize, usize) -> f64) -> Self {
         let at = &at;
         let rows = (0..height).flat_map(|row| (0..width).map(move |column| at(row, column)));
         Self {
@@ -39,28 +39,28 @@ impl Matrix {
         }
     }
 
-    pub(super) fn row(&self, row: usize) -> &[f64] {
+    pub(crate) fn row(&self, row: usize) -> &[f64] {
         &self.numbers[row * self.width..][..self.width]
     }
 
-    pub(super) fn at(&self, row: usize, column: usize) -> f64 {
+    pub(crate) fn at(&self, row: usize, column: usize) -> f64 {
         self.numbers[row * self.width + column]
     }
 
     /// The rows with these indices, in that order.
-    pub(super) fn rows(&self, rows: impl IntoIterator<Item = usize>) -> Self {
+    pub(crate) fn rows(&self, rows: impl IntoIterator<Item = usize>) -> Self {
         let rows: Vec<usize> = rows.into_iter().collect();
         Self::from_fn(rows.len(), self.width, |row, column| {
             self.at(rows[row], column)
         })
     }
 
-    pub(super) fn transposed(&self) -> Self {
+    pub(crate) fn transposed(&self) -> Self {
         Self::from_fn(self.width, self.height, |row, column| self.at(column, row))
     }
 
     /// `self` times `other`.
-    pub(super) fn times(&self, other: &Self) -> Self {
+    pub(crate) fn times(&self, other: &Self) -> Self {
         let mut product = vec![0.0; self.height * other.width];
         if self.width > 0 && other.width > 0 {
             let rows = product.par_chunks_exact_mut(other.width);
@@ -79,19 +79,19 @@ impl Matrix {
         }
     }
 
-    pub(super) fn plus(&mut self, other: &Self) {
+    pub(crate) fn plus(&mut self, other: &Self) {
         add(&mut self.numbers, 1.0, &other.numbers);
     }
 
     /// Adds `factor` times `row` to every row.
-    pub(super) fn shift(&mut self, factor: f64, row: &[f64]) {
+    pub(crate) fn shift(&mut self, factor: f64, row: &[f64]) {
         for all in self.numbers.chunks_exact_mut(self.width) {
             add(all, factor, row);
         }
     }
 
     /// The mean of the rows.
-    pub(super) fn mean(&self) -> Vec<f64> {
+    pub(crate) fn mean(&self) -> Vec<f64> {
         let mut mean = vec![0.0; self.width];
         for row in self.numbers.chunks_exact(self.width) {
             add(&mut mean, 1.0, row);
@@ -103,7 +103,7 @@ impl Matrix {
 
     /// The eigenvalues of a symmetric matrix, unsorted, and the corresponding unit
     /// eigenvectors, as rows. The entries must be finite.
-    pub(super) fn eigen(self) -> (Vec<f64>, Self) {
+    pub(crate) fn eigen(self) -> (Vec<f64>, Self) {
         let size = self.width;
         let mut tridiagonal = Tridiagonal::of(self);
         let rows = tridiagonal.diagonalise();
