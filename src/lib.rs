@@ -12,7 +12,7 @@
 //! command     one subcommand per file or folder: its flags and its run
 //! run         what subcommands share: flag groups, console, opening a model, images to embeddings
 //! train       fine-tuning: the network with derivatives, the loss, the trainer, its log
-//! task        what embeddings are for: zero_shot, metric, calibration, linear_probe, retrieval
+//! task        what embeddings are for: zero_shot, metric, calibration, linear_probe, retrieval, shift
 //! model       the two towers, written once; device and precision
 //! embedding   embeddings on disk, both ways: one file per format; probes; the cache
 //! checkpoint  a name or path to tensors under one set of names, and back
@@ -40,7 +40,8 @@
 //! `evaluate` and `calibrate` compare answers with those of a data set (`input::dataset`,
 //! `task::metric`, `task::calibration`, `task::retrieval`, `output::evaluation`, `output::report`);
 //! `probe` trains a classifier on embeddings (`task::linear_probe`, `embedding::probe`), which
-//! replaces the texts in `classify --probe`, as labels that `labels` encoded do; `finetune` turns pairs of images and captions
+//! replaces the texts in `classify --probe`, as labels that `labels` encoded do; `shift` compares
+//! two sets (`task::shift`); `finetune` turns pairs of images and captions
 //! (`input::dataset::pairs`) into batches for [`train`]; `explain` asks from which words and regions
 //! a score comes (`task::attribution`, `model::direct`). With `--cache` the towers run only for what
 //! `embedding::cache` does not hold.

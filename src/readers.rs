@@ -48,7 +48,9 @@ impl Reader {
 pub const READERS: &[Reader] = &[
     of("weights.pt", weights),
     of("image.bin", |path| {
-        image::check(path, &DecodeOptions::default()).map(drop)
+        let options = DecodeOptions::default();
+        let _ = image::quality::jpeg_quality(&image::read_bytes(path, &options)?);
+        image::check(path, &options).map(drop)
     }),
     #[cfg(feature = "heic")]
     of("photo.heic", picture),

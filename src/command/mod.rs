@@ -19,6 +19,7 @@ mod parse;
 pub mod probe;
 pub mod schema;
 pub mod search;
+pub mod shift;
 mod short_help;
 pub mod tokens;
 pub mod undo;
@@ -52,6 +53,7 @@ use models::ModelsArgs;
 use probe::ProbeArgs;
 use schema::SchemaArgs;
 use search::SearchArgs;
+use shift::ShiftArgs;
 use tokens::TokensArgs;
 use undo::UndoArgs;
 
@@ -103,6 +105,8 @@ pub enum Command {
     Explain(Box<ExplainArgs>),
     /// Calibrate probabilities by temperature scaling
     Calibrate(Box<CalibrateArgs>),
+    /// Compare two sets of images: are they alike, and do the answers still hold
+    Shift(Box<ShiftArgs>),
     /// Fine-tune a model on images with captions, as Long-CLIP does
     Finetune(Box<FinetuneArgs>),
     /// Join the parts that classify and embed write to a folder
@@ -144,6 +148,7 @@ pub fn run(cli: Cli, console: &Console) -> anyhow::Result<Outcome> {
         Command::Evaluate(args) => evaluate::run(&args, console),
         Command::Explain(args) => explain::run(&args, console),
         Command::Calibrate(args) => calibrate::run(&args, console),
+        Command::Shift(args) => shift::run(&args, console),
         Command::Finetune(args) => finetune::run(&args, console),
         Command::Merge(args) => merge::run(&args, console),
         Command::Inspect(args) => inspect::run(&args, console),

@@ -16,7 +16,7 @@ macro_rules! schemas {
 }
 
 /// Each schema by its name; `tests/cli/schema.rs` holds real results against them.
-const SCHEMAS: [(&str, &str); 21] = schemas![
+const SCHEMAS: [(&str, &str); 22] = schemas![
     "record",
     "hits",
     "embedding",
@@ -38,6 +38,7 @@ const SCHEMAS: [(&str, &str); 21] = schemas![
     "parts-run",
     "part",
     "units",
+    "shift",
 ];
 
 const EXAMPLES: &str = "\

@@ -5,7 +5,7 @@ use clap::Command;
 /// The flags in `-h` of the commands that have too many for one screen, by the names of their
 /// fields; other arguments without a flag are shown as well. Whoever adds a flag that most users of
 /// the command need lists it here.
-const SHOWN: [(&str, &[&str]); 11] = [
+const SHOWN: [(&str, &[&str]); 12] = [
     (
         "classify",
         &[
@@ -108,6 +108,21 @@ const SHOWN: [(&str, &[&str]); 11] = [
             "labels_file",
             "templates",
             "none_label",
+            "model",
+            "offline",
+        ],
+    ),
+    (
+        "shift",
+        &[
+            "labels",
+            "labels_file",
+            "templates",
+            "permutations",
+            "most",
+            "max_p",
+            "max_drop",
+            "format",
             "model",
             "offline",
         ],

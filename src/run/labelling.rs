@@ -135,16 +135,8 @@ impl<'a> LabelSource<'a> {
             .iter()
             .map(|class| class.label.clone())
             .collect();
-        let keys = set.classes.iter().map(|class| class.key.as_deref());
-        let mut matching: Vec<_> = (texts.iter().zip(keys))
-            .map(|(label, key)| Matching { label, key })
-            .collect();
-        if let Some(none) = &none {
-            matching.push(Matching {
-                label: &none.name,
-                key: None,
-            });
-        }
+        texts.extend(none.as_ref().map(|none| none.name.clone()));
+        let matching = matching(&set, &texts);
         ensure!(
             matching.len() > 1,
             "a single label is always the best one; add labels, or --none-label for images that it \
@@ -154,7 +146,6 @@ impl<'a> LabelSource<'a> {
             true => report_matches(match_classes(names, &matching, order(args))?, console),
             false => (0..set.classes.len()).collect(),
         };
-        texts.extend(none.as_ref().map(|none| none.name.clone()));
         Ok(Labelling {
             name: name.to_owned(),
             facts: facts(args, &set, none.as_ref())?,
@@ -167,6 +158,20 @@ impl<'a> LabelSource<'a> {
             probe: None,
             judge: None,
         })
+    }
+
+    /// The index in `labelling`, which these arguments made, of the label of each class of another
+    /// dataset.
+    pub(crate) fn places(
+        &self,
+        labelling: &Labelling,
+        classes: &[String],
+        console: &Console,
+    ) -> Result<Vec<usize>> {
+        let names = self.names(classes, console)?;
+        let matching = matching(&labelling.set, &labelling.labels);
+        let matched = match_classes(&names, &matching, order(self.labels))?;
+        Ok(report_matches(matched, console))
     }
 
     /// The classes of a probe.
@@ -229,6 +234,14 @@ impl<'a> LabelSource<'a> {
         prompt::labels_from_arguments(&names, templates)
             .with_context(|| format!("cannot use the classes of {} as labels", path.display()))
     }
+}
+
+/// The names by which each of `texts` is found: the labels of `set`, and perhaps the none label.
+fn matching<'a>(set: &'a LabelSet, texts: &'a [String]) -> Vec<Matching<'a>> {
+    let keys = set.classes.iter().map(|class| class.key.as_deref());
+    let keys = keys.chain(std::iter::repeat(None));
+    let all = texts.iter().zip(keys);
+    all.map(|(label, key)| Matching { label, key }).collect()
 }
 
 /// Reports what was guessed about the labels.

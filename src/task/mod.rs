@@ -8,4 +8,5 @@ pub(crate) mod linear_probe;
 pub mod metric;
 pub mod retrieval;
 pub mod search;
+pub(crate) mod shift;
 pub mod zero_shot;

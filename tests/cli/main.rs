@@ -56,6 +56,7 @@ mod schema;
 mod scores;
 mod shards;
 mod shell;
+mod shift;
 mod small;
 mod sorting;
 mod streams;

@@ -259,15 +259,15 @@ fn split_table(body: &[u8]) -> Option<(u8, &[u8; 16], &[u8])> {
 }
 
 /// A header segment: its kind, its contents, and the offset of the next one.
-struct Segment<'a> {
-    marker: u8,
-    body: &'a [u8],
+pub(super) struct Segment<'a> {
+    pub(super) marker: u8,
+    pub(super) body: &'a [u8],
     end: usize,
 }
 
 /// The segments up to the header of the first scan. Bytes between segments are skipped, as decoders
 /// do.
-fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
+pub(super) fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
     let mut at = 2;
     let mut is_over = false;
     std::iter::from_fn(move || {

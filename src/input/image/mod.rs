@@ -35,6 +35,7 @@ mod markers;
 pub(crate) mod orient;
 mod png;
 mod png_text;
+pub(crate) mod quality;
 mod raw;
 mod refusal;
 mod rows;

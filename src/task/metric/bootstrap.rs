@@ -76,29 +76,41 @@ impl Resampling {
 
     /// The interval of means of `n` samples, given a function `sum` that sums over some draws.
     fn interval(&self, n: usize, sum: impl Fn(&[u32]) -> f64 + Sync) -> Interval {
-        if n == 0 || self.resamples == 0 {
+        if n == 0 {
             return Interval::default();
         }
-        let mut means: Vec<f64> = (0..self.resamples as u64)
+        self.of(|rng| {
+            let (mut draws, mut total, mut left) = ([0; BLOCK], 0.0, n);
+            while left > 0 {
+                let draws = &mut draws[..left.min(BLOCK)];
+                draws.iter_mut().for_each(|draw| *draw = rng.next_u32());
+                total += sum(draws);
+                left -= draws.len();
+            }
+            total / n as f64
+        })
+    }
+
+    /// The interval of any statistic: `resample` draws the samples from a stream of its own and
+    /// computes it.
+    #[must_use]
+    pub(crate) fn of(&self, resample: impl Fn(&mut ChaCha8Rng) -> f64 + Sync) -> Interval {
+        if self.resamples == 0 {
+            return Interval::default();
+        }
+        let mut found: Vec<f64> = (0..self.resamples as u64)
             .into_par_iter()
             .map(|stream| {
                 let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
                 rng.set_stream(stream);
-                let (mut draws, mut total, mut left) = ([0; BLOCK], 0.0, n);
-                while left > 0 {
-                    let draws = &mut draws[..left.min(BLOCK)];
-                    draws.iter_mut().for_each(|draw| *draw = rng.next_u32());
-                    total += sum(draws);
-                    left -= draws.len();
-                }
-                total / n as f64
+                resample(&mut rng)
             })
             .collect();
-        means.sort_by(f64::total_cmp);
+        found.sort_by(f64::total_cmp);
         let tail = (1.0 - self.level.clamp(0.0, 1.0)) / 2.0;
         Interval {
-            low: quantile(&means, tail),
-            high: quantile(&means, 1.0 - tail),
+            low: quantile(&found, tail),
+            high: quantile(&found, 1.0 - tail),
         }
     }
 }
