@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     fn picture() -> RgbImage {
-        let (width, height) = (24, 16);
+        let (width, height) = (224, 8);
         let pixel = |at: usize| [(at * 7) as u8, (at * at) as u8, 200 - (at % 50) as u8];
         RgbImage {
             width,

@@ -93,8 +93,9 @@ class, or a .parquet with images and a column label, cls or class; for retrieval
 captions. Without labels, the names of the class folders are the labels. Class numbers are indices
 into the labels, from 0, or into the names of the classes that a .parquet of the hub has.
 
-Exit status: 0 success, 1 images failed (more than --max-errors allows) or --min-acc was missed, 2 could not run, 75
-temporary failure, try again (the hub is down, the disk is full), 130 or 143 stopped by a signal.";
+Exit status: 0 success, 1 images failed (more than --max-errors allows) or --min-acc was missed, 2
+could not run, 75 temporary failure, try again (the hub is down, the disk is full), 130 or 143
+stopped by a signal.";
 
 /// The arguments of `longclip evaluate`.
 #[derive(Debug, Args)]
