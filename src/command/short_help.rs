@@ -122,6 +122,7 @@ const SHOWN: [(&str, &[&str]); 12] = [
             "most",
             "max_p",
             "max_drop",
+            "report",
             "format",
             "model",
             "offline",

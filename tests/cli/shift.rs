@@ -34,29 +34,29 @@ fn number(found: &Value, place: &str) -> f64 {
 #[test]
 fn embeddings_of_one_distribution_are_alike_and_others_are_not() {
     let room = room();
-    let alike = results(&shift(&room, &["a.jsonl", "b.jsonl", "--max-p", "0.01"]).ends_with(0));
-    assert_fits(std::slice::from_ref(&alike), "shift");
-    assert!(number(&alike, "/mmd/p") > 0.05, "{alike}");
+    let same = results(&shift(&room, &["a.jsonl", "b.jsonl", "--max-p", "0.01"]).ends_with(0));
+    assert_fits(std::slice::from_ref(&same), "shift");
+    assert!(number(&same, "/mmd/p") > 0.05, "{same}");
     assert!(
-        alike["summary"]
+        same["summary"]
             .as_str()
             .unwrap()
             .starts_with("no difference"),
-        "{alike}"
+        "{same}"
     );
     assert_eq!(
-        (&alike["a"]["images"], &alike["b"]["images"]),
+        (&same["a"]["images"], &same["b"]["images"]),
         (&90.into(), &120.into())
     );
-    assert!(alike["answers"].is_null() && alike["accuracy"].is_null());
-    assert_eq!(alike["model"]["name"], "some/model");
+    assert!(same["answers"].is_null() && same["accuracy"].is_null());
+    assert_eq!(same["model"]["name"], "some/model");
     let ran = shift(&room, &["a.jsonl", "c.jsonl", "--max-p", "0.01"]).ends_with(1);
     let other = results(&ran.says(&["--max-p: the sets differ with p = 0.0010"]));
     assert_fits(std::slice::from_ref(&other), "shift");
     assert_eq!(number(&other, "/mmd/p"), 1.0 / 1001.0);
     assert_eq!(other["summary"], "B differs from A (p = 0.001)");
     for place in ["/mmd/squared", "/cmmd/value", "/frechet/value", "/c2st/auc"] {
-        assert!(number(&other, place) > number(&alike, place), "{place}");
+        assert!(number(&other, place) > number(&same, place), "{place}");
     }
     // The same bytes again; another seed draws others.
     let again = shift(
@@ -68,7 +68,7 @@ fn embeddings_of_one_distribution_are_alike_and_others_are_not() {
     assert_eq!(again, other);
     let seeds = ["a.jsonl", "b.jsonl", "--seed", "1"];
     let seeded = results(&shift(&room, &seeds).ends_with(0));
-    assert_ne!(seeded["mmd"]["p"], alike["mmd"]["p"]);
+    assert_ne!(seeded["mmd"]["p"], same["mmd"]["p"]);
     // Of large sets some images are drawn, which is said.
     let ran = shift(&room, &["a.jsonl", "b.jsonl", "--most", "50"]).ends_with(0);
     let few = results(&ran.says(&["50 of the 120 images of B"]));
@@ -154,7 +154,24 @@ fn labels_add_answers_accuracy_and_label_shares() {
     assert!(found.out.contains("\"accuracy\": null"), "{}", found.out);
 
     room.file("others.csv", "model,a,b\nx,0.5,0.4\ny,0.7,0.5\n");
-    let robust = run(&["--baseline", "others.csv", "--max-drop", "1"]);
+    let page = ["--report", "page.html"];
+    let limits = ["--baseline", "others.csv", "--max-drop", "1"];
+    let robust = run(&[&limits[..], &page].concat());
+    let page = room.read("page.html");
+    for part in [
+        robust["summary"].as_str().unwrap(),
+        "Two sets",
+        "How often each label is the answer",
+        "Shares of the true labels",
+        "Recall of each label",
+        "Medians of the pictures",
+        "Effective robustness",
+    ] {
+        assert!(
+            page.contains(&part.replace('>', "&gt;").replace('"', "&quot;")),
+            "{part}"
+        );
+    }
     assert_fits(std::slice::from_ref(&robust), "shift");
     let found = &robust["accuracy"]["effective_robustness"];
     assert_eq!(found["models"], 2);

@@ -24,7 +24,8 @@ use crate::task::shift::{drawn, frechet, judge, kernels, prior, rows};
 const FEW: usize = 50;
 
 const MMD: &str = "The images of each set are independent draws. Then p is exact; a series of \
-    similar pictures makes it too small. It is about the embeddings of this model only.";
+    similar pictures makes it too small. It is about the embeddings of this model only. The bandwidth is the median over up to \
+    2,048 images.";
 const CMMD: &str = "Comparable only between sets embedded by the same model; it has no sampling \
     distribution of its own, see mmd for a test. Biased: above 0 for two draws of one distribution.";
 const FRECHET: &str = "The embeddings of each set are normally distributed. With fewer images than \
@@ -169,7 +170,7 @@ fn warnings(found: &Shift, dim: usize) -> Vec<String> {
         if set.images < FEW {
             warnings.push(format!(
                 "{name} has {} images; with fewer than {FEW}, only large differences are found, and \
-                 a large p does not say that the sets are alike",
+                 a large p does not say that the sets are the same",
                 set.images
             ));
         }
@@ -197,7 +198,7 @@ fn warnings(found: &Shift, dim: usize) -> Vec<String> {
         );
     } else if same > 0 {
         warnings.push(format!(
-            "{same} of {} images of B are also in A, which makes the sets look more alike",
+            "{same} of {} images of B are also in A, which makes the sets look more similar than they are",
             found.b.images
         ));
     }
@@ -217,7 +218,7 @@ fn warnings(found: &Shift, dim: usize) -> Vec<String> {
         .is_some_and(|shares| shares.per_label.iter().all(|share| share.bbse.is_none()))
     {
         warnings.push(
-            "the answers on A do not tell its labels apart, so that BBSE has no label shares of B"
+            "the answers on A do not separate its labels, so that BBSE has no label shares of B"
                 .to_owned(),
         );
     }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::ShiftArgs;
 use super::set::{Set, Source};
 use crate::embedding::About;
+use crate::file::memory;
 use crate::model::Towers;
 use crate::output::evaluation::LabelFacts;
 use crate::run::calibration::Calibration;
@@ -308,6 +309,11 @@ fn read(set: &Set, dim: usize, places: Option<Vec<usize>>) -> Result<Read> {
         embedded.file.dim() == dim,
         "the rows do not have {dim} numbers"
     );
+    memory::ensure(
+        (embedded.len() * dim * 4) as u64,
+        &format!("the embeddings of {} need", set.path.display()),
+        "compare fewer images",
+    )?;
     let classes = embedded.classes.as_ref().zip(places);
     let mut read = Read {
         truths: classes.as_ref().map(|_| Vec::new()),

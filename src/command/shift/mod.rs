@@ -1,8 +1,9 @@
-//! `longclip shift`: whether two sets of images are alike, and what became of the answers.
+//! `longclip shift`: whether two sets of images differ, and what became of the answers.
 
 mod baseline;
 mod findings;
 mod gather;
+mod page;
 mod pictures;
 mod record;
 mod set;
@@ -18,7 +19,7 @@ use crate::run::flags::{EngineArgs, LabellingArgs, SUMMARY, formats};
 use crate::run::images::IMAGES;
 use crate::run::results::print_summary;
 use crate::run::session::Stop;
-use crate::run::{Console, Outcome, advice};
+use crate::run::{Console, Outcome, advice, report};
 use crate::task::linear_probe::Stopped;
 use gather::Gathering;
 use record::Shift;
@@ -32,7 +33,7 @@ const USAGE: &str = "longclip shift <A> <B> [OPTIONS]
 const DETAILS: &str = r#"What is compared:
   Without labels: a test of whether the embeddings of both sets come from one
   distribution (MMD with a permutation p), two distances (CMMD, Fréchet), and
-  how well a classifier tells the sets apart. Of image files, also which plain
+  how well a classifier separates the sets. Of image files, also which plain
   statistics moved: size, brightness, contrast, sharpness, JPEG quality. With
   labels, the share of each answer. If A's images are in one folder per label,
   also the expected accuracy on B (ATC, DoC) and the label shares of B (BBSE,
@@ -122,6 +123,9 @@ struct ResultArgs {
     /// Exit with status 1 if the accuracy drops by more than D (0 to 1): measured, or expected
     #[arg(long, value_name = "D", value_parser = share)]
     max_drop: Option<f64>,
+    /// Write a self-contained HTML report with all tables
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// Output format [default: table on a terminal, else json]
     #[arg(short, long, value_name = "FORMAT", value_parser = formats(SUMMARY))]
     format: Option<Format>,
@@ -163,7 +167,16 @@ impl ShiftArgs {
             "templates, a none label, --class-map, --calibration, --baseline and --max-drop need \
              labels; add --labels or --labels-file, or drop them"
         );
-        advice::check_outputs(&[], &[Some(&self.a), Some(&self.b)], IMAGES)
+        let page = self.results.report.as_deref();
+        let mut inputs = vec![
+            Some(self.a.as_path()),
+            Some(self.b.as_path()),
+            self.calibration.as_deref(),
+            self.test.baseline.as_deref(),
+        ];
+        inputs.extend(self.labelling.files());
+        advice::check_outputs(&[page], &inputs, IMAGES)?;
+        report::check_page(page)
     }
 }
 
@@ -192,6 +205,9 @@ pub fn run(args: &ShiftArgs, console: &Console) -> Result<Outcome> {
         .warnings
         .iter()
         .for_each(|warning| console.warn(warning));
+    if let Some(path) = &args.results.report {
+        page::write(path, &found)?;
+    }
     print_summary(&found, args.results.format, summary::text, console)?;
     let failed = found.a.failed + found.b.failed;
     let is_missed = gated(&found, &args.results, console);

@@ -54,7 +54,7 @@ pub(super) struct Model {
     pub(super) sha256: String,
 }
 
-/// The test of whether the sets are alike.
+/// The test of whether the sets differ.
 #[derive(Serialize)]
 pub(super) struct Mmd {
     pub(super) squared: f64,
@@ -71,7 +71,7 @@ pub(super) struct Distance {
     pub(super) assumes: &'static str,
 }
 
-/// How well a classifier tells the sets apart.
+/// How well a classifier separates the sets.
 #[derive(Serialize)]
 pub(super) struct C2st {
     pub(super) accuracy: f64,

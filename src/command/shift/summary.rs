@@ -14,14 +14,15 @@ const NAME: Column = Column::LEFT.exactly(30);
 const SHARE: Column = Column::RIGHT.at_least(7);
 
 /// Three decimals; scientific notation for small values.
-fn p_value(p: f64) -> String {
+pub(super) fn p_value(p: f64) -> String {
     match p < 5e-4 {
         true => format!("{p:.1e}"),
         false => format!("{p:.3}"),
     }
 }
 
-fn interval([low, high]: [f64; 2]) -> String {
+/// An interval of shares.
+pub(super) fn interval([low, high]: [f64; 2]) -> String {
     format!("{} to {}", percent(low), percent(high))
 }
 
@@ -63,7 +64,7 @@ pub(super) fn sentence(found: &Shift) -> String {
 }
 
 /// The labels by their p, ties by the size of the change.
-fn ranked(all: &[Change]) -> Vec<&Change> {
+pub(super) fn ranked(all: &[Change]) -> Vec<&Change> {
     let mut ranked: Vec<&Change> = all.iter().collect();
     let size = |change: &Change| (change.shares[1] - change.shares[0]).abs();
     ranked.sort_by(|x, y| x.p.total_cmp(&y.p).then(size(y).total_cmp(&size(x))));
@@ -119,7 +120,7 @@ fn figures(found: &Shift) -> String {
     );
     if let Some(c2st) = &found.c2st {
         table.fact(
-            "told apart (C2ST)",
+            "separated (C2ST)",
             &format!(
                 "{} of held-out images, AUC {:.3}, p = {}",
                 percent(c2st.accuracy),

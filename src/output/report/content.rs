@@ -40,6 +40,8 @@ pub enum PageKind {
     Training,
     /// Explanation of one score.
     Explanation,
+    /// Comparison of two sets of images.
+    Shift,
 }
 
 /// One image.
@@ -85,6 +87,8 @@ pub struct PageSummary {
     pub retrieval: Option<RetrievalEvaluation>,
     /// Curves: accuracy against text length, loss against steps.
     pub charts: Vec<Chart>,
+    /// Tables of any kind.
+    pub tables: Vec<PageTable>,
     /// Calibration: whether probabilities match accuracies.
     pub reliability: Option<ReliabilityDiagram>,
     /// Confusions: counts of images with a prediction.
@@ -104,6 +108,17 @@ pub struct PageExplanation {
     pub(crate) picture: Vec<u8>,
     /// Its side in pixels.
     pub(crate) side: usize,
+}
+
+/// A table of texts.
+#[derive(Clone, Debug, Default)]
+pub struct PageTable {
+    /// What it shows.
+    pub caption: String,
+    /// The heads of its columns.
+    pub columns: Vec<String>,
+    /// Its rows, with a text per column; the first one is the row's head.
+    pub rows: Vec<Vec<String>>,
 }
 
 /// A metric for the top of the page.

@@ -31,7 +31,8 @@ use serde::Serialize;
 
 pub use content::{
     Axis, Change, Chart, Confused, LabelScore, Metric, PageExplanation, PageHead, PageImage,
-    PageKind, PageSummary, Point, Quantity, ReliabilityDiagram, RunComparison, Scale, Series,
+    PageKind, PageSummary, PageTable, Point, Quantity, ReliabilityDiagram, RunComparison, Scale,
+    Series,
 };
 
 use crate::file::atomic::AtomicFile;
@@ -279,6 +280,11 @@ mod tests {
                 y: axis(),
                 series: vec![Series::new(HOSTILE, vec![Point::new(1.0, 2.0)])],
             }],
+            tables: vec![PageTable {
+                caption: text(),
+                columns: vec![text()],
+                rows: vec![vec![text(), text()]],
+            }],
             reliability: None,
             confusion: vec![Confused {
                 truth: 0,
@@ -454,6 +460,7 @@ mod tests {
         for id in [
             "comparison",
             "retrieval",
+            "tables",
             "curves",
             "calibration",
             "confusion",

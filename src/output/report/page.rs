@@ -237,6 +237,12 @@ fn sections(head: &PageHead, summary: &PageSummary) -> Vec<Section> {
                 .map_or_else(String::new, summary::retrieval),
         },
         Section {
+            id: "tables",
+            title: "Details",
+            explanation: "",
+            content: summary.tables.iter().map(summary::texts).collect(),
+        },
+        Section {
             id: "curves",
             title: "Curves",
             explanation: "A vertical bar through a point is its 95% interval, unless the caption \

@@ -1,6 +1,6 @@
 //! The parts of a page that work without scripts: metrics, comparisons, recalls, classes.
 
-use super::content::{Metric, PageHead, PageKind, PageSummary, Quantity, RunComparison};
+use super::content::{Metric, PageHead, PageKind, PageSummary, PageTable, Quantity, RunComparison};
 use super::embed::text;
 use super::number;
 use crate::output::evaluation::{ClassRow, PairRow, RetrievalEvaluation, RunRow};
@@ -235,6 +235,19 @@ pub(super) fn classes(classes: &[ClassRow], labels: &[String]) -> String {
     )
 }
 
+/// A table of texts.
+pub(super) fn texts(shown: &PageTable) -> String {
+    let columns: Vec<&str> = shown.columns.iter().map(String::as_str).collect();
+    let rows = shown.rows.iter().map(|row| {
+        let cells = row.iter().enumerate().map(|(at, cell)| match at {
+            0 => format!("<th scope=\"row\"><bdi>{}</bdi></th>", text(cell)),
+            _ => format!("<td><bdi>{}</bdi></td>", text(cell)),
+        });
+        format!("<tr>{}</tr>\n", cells.collect::<String>())
+    });
+    table(&shown.caption, &columns, &rows.collect::<String>())
+}
+
 /// Names and values of the run's facts.
 pub(super) fn facts(head: &PageHead) -> String {
     let facts = head.facts.iter();
@@ -283,6 +296,7 @@ impl PageKind {
             Self::Retrieval => "Retrieval",
             Self::Training => "Fine-tuning",
             Self::Explanation => "Explanation",
+            Self::Shift => "Two sets",
         }
     }
 
