@@ -105,7 +105,7 @@ pub enum Command {
     Explain(Box<ExplainArgs>),
     /// Calibrate probabilities by temperature scaling
     Calibrate(Box<CalibrateArgs>),
-    /// Compare two sets of images: are they alike, and do the answers still hold
+    /// Compare two sets of images: do they differ, and do the answers still hold
     Shift(Box<ShiftArgs>),
     /// Fine-tune a model on images with captions, as Long-CLIP does
     Finetune(Box<FinetuneArgs>),

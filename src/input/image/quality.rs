@@ -15,7 +15,7 @@ const STANDARD: [u32; 64] = [
 ];
 
 /// The quality from 1 to 100 in the scale of libjpeg whose luma table is nearest to that of the
-/// file; `None` if it is no JPEG, or its table does not come before the pixels.
+/// file; `None` for other files, and for a JPEG without such a table before its pixels.
 #[must_use]
 pub(crate) fn jpeg_quality(bytes: &[u8]) -> Option<u32> {
     if !bytes.starts_with(&[0xFF, 0xD8]) {

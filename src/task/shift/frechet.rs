@@ -4,7 +4,7 @@
 use crate::kernel;
 use crate::kernel::matrix::Matrix;
 
-/// Rows whose deviations are held at once.
+/// Rows with deviations that are held at once.
 const BLOCK: usize = 4096;
 
 /// The distance of `sets` [n, dim]; covariances are divided by n - 1.

@@ -1,8 +1,8 @@
 //! Maximum mean discrepancies: how different two sets of embeddings are, by one pass over the
 //! products of all pairs of rows.
 //!
-//! The test takes the unbiased squared discrepancy under a Gaussian kernel whose bandwidth is the
-//! median rule: 2 sigma^2 is the median of the squared distances of all pairs. Under permutations of
+//! The test takes the unbiased squared discrepancy under a Gaussian kernel with the bandwidth of
+//! the median rule: 2 sigma^2 is the median of the squared distances of all pairs. Under permutations of
 //! the rows only the labels move, so that all of them are one product of the kernel matrix with a
 //! matrix of members; blocks of it bound the memory. CMMD (arXiv 2401.09603) is the biased squared
 //! discrepancy with sigma = 10, times 1000.
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn p_is_uniform_when_the_sets_are_alike() {
+    fn p_is_uniform_for_two_draws_of_one_distribution() {
         let dim = 6;
         let draw = |seed| {
             let all = unit_rows(24, dim, 0.0, 1000 + seed);

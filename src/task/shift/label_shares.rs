@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn p_is_uniform_when_the_shares_are_alike() {
+    fn p_is_uniform_when_the_shares_are_the_same() {
         use rand::SeedableRng as _;
         use rand_chacha::ChaCha8Rng;
         let how = Resampling {

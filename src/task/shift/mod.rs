@@ -1,4 +1,4 @@
-//! Whether two sets of images are alike, and what became of a classifier's answers between them.
+//! Whether two sets of images differ, and what became of a classifier's answers between them.
 //!
 //! Every part is one function on plain slices. Rows of embeddings have unit length. A is the
 //! reference, B the set that is looked at; pairs are in this order. `tests/shift/compare.py` holds

@@ -15,7 +15,7 @@ const SINGULAR: f64 = 1e-9;
 /// `[truth, answer]` for each image, mu the shares of `answers` in B.
 ///
 /// Only labels that A has are estimated; others have a share of 0. `None` if the confusions do not
-/// determine the shares, because some labels of A are answered alike.
+/// determine the shares, because some labels of A get the same answers.
 #[must_use]
 pub(crate) fn by_confusions(
     known: &[[usize; 2]],
