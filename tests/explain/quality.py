@@ -35,6 +35,8 @@ METHODS = {
     "occlusion, 7 x 7": ["--regions", "occlusion", "--grid", "7"],
     "occlusion, 14 x 14": ["--regions", "occlusion", "--grid", "14"],
     "direct contributions": ["--pairs"],
+    "LeGrad": ["--regions", "legrad"],
+    "Grad-ECLIP": ["--regions", "grad-eclip"],
     "random": None,
 }
 

@@ -121,7 +121,7 @@ fn difference(cosines: &[f64]) -> f64 {
     cosines[0] - cosines.get(1).copied().unwrap_or(0.0)
 }
 
-/// The cosine of `image` [dim] with the best of `rows` [n, dim].
+/// The cosine of `image` `[dim]` with the best of `rows` [n, dim].
 fn cosine(image: &[f32], rows: &[f32]) -> f64 {
     let cosines = kernel::exact_products(image, rows, image.len());
     f64::from(cosines.into_iter().fold(f32::MIN, f32::max))

@@ -12,7 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::kernel;
 
 /// An image tower that says where a score comes from: in f32 on the CPU. A score is the product of
-/// the image's unit embedding with `text` [embed_dim]: the embedding of a text, or the difference of
+/// the image's unit embedding with `text` `[embed_dim]`: the embedding of a text, or the difference of
 /// two. A map has a number for each patch, row by row, not below zero.
 pub(crate) struct ImageMaps {
     network: Network,
