@@ -124,7 +124,8 @@ fn tables(found: &Shift) -> Vec<PageTable> {
     tables.extend(measured.map(|one| changes("Recall of each label", &one.per_label)));
     if let Some(pictures) = &found.pictures {
         let rows = pictures.per_statistic.iter().map(|row| {
-            let [a, b] = row.medians.map(|median| format!("{median:.4}"));
+            let digits = if row.medians[0] >= 2.0 { 0 } else { 4 };
+            let [a, b] = row.medians.map(|median| format!("{median:.digits$}"));
             vec![
                 format!("{} ({})", row.name, row.what),
                 a,

@@ -235,12 +235,18 @@ pub(super) fn classes(classes: &[ClassRow], labels: &[String]) -> String {
     )
 }
 
+/// Characters above which a cell is read as a sentence.
+const LONG: usize = 60;
+
 /// A table of texts.
 pub(super) fn texts(shown: &PageTable) -> String {
     let columns: Vec<&str> = shown.columns.iter().map(String::as_str).collect();
     let rows = shown.rows.iter().map(|row| {
         let cells = row.iter().enumerate().map(|(at, cell)| match at {
             0 => format!("<th scope=\"row\"><bdi>{}</bdi></th>", text(cell)),
+            _ if cell.chars().count() > LONG => {
+                format!("<td class=\"prose\"><bdi>{}</bdi></td>", text(cell))
+            }
             _ => format!("<td><bdi>{}</bdi></td>", text(cell)),
         });
         format!("<tr>{}</tr>\n", cells.collect::<String>())
