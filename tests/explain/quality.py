@@ -8,8 +8,9 @@ scene, one per quarter. The built-in model explains "a penguin" and so on. For e
 
 - pointing: how often the strongest cell of the map is in the quarter of the thing, 25% by chance;
 - inside: the share of what raises the score that is in that quarter;
-- deletion: the mean cosine with the label while cells are covered, strongest first: lower is better;
-- insertion: the same while cells are uncovered: higher is better.
+- deletion: the mean cosine with the label while cells are covered, strongest first (less is
+  better);
+- insertion: the same while cells are uncovered (higher is better).
 
 Prints a table, whatever it says.
 """
@@ -136,7 +137,7 @@ def main():
                 pictures[method] = steps(picture, found)
             inputs = folder / str(number)
             inputs.mkdir()
-            for at, (method, several) in enumerate(pictures.items()):
+            for at, several in enumerate(pictures.values()):
                 for step, one in enumerate(several):
                     Image.fromarray(one).save(inputs / f"{at:02}-{step:02}.png", compress_level=1)
             rows = run(longclip, "embed", inputs)

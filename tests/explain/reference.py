@@ -4,8 +4,8 @@
     python tests/explain/reference.py target/release/longclip
 
 The models are random CLIPs of three layers, with either activation. Words: captum's ShapleyValues,
-which goes through all orders, on the cosines that `longclip embed` gives for the image and for every
-subset of the label. Regions: transformers in f64, on images that are covered here. Words with
+which goes through all orders, on the cosines that `longclip embed` gives for the image and for
+every subset of the label. Regions: transformers in f64, on images that are covered here. Words with
 patches: its hidden states and attentions, in f64. Fails if a number is off by more than 1e-5,
 or if another layer, head or norm would go unnoticed.
 """

@@ -6,9 +6,10 @@ rule, CMMD, Fréchet by scipy's sqrtm, C2ST by scikit-learn, p of 1,000 null dra
 and Smirnov), and images with labels through the built-in model, with the probabilities that
 `classify` prints (total variation, chi-square, Fisher, Newcombe, Holm, BBSE, EM, ATC, DoC).
 
-    tests/shift/compare.py --longclip target/release/longclip
+    tests/shift/compare.py --longclip target/release/longclip [--atc DIR]
 
-Needs numpy, pillow, scipy, scikit-learn and statsmodels.
+With --atc, a checkout of saurabhgarg1996/ATC_code, its own find_ATC_threshold and get_ATC_acc run
+too. Needs numpy, pillow, scipy, scikit-learn and statsmodels.
 """
 
 import argparse
@@ -148,7 +149,7 @@ def answered(longclip, room, name):
     return np.array(rows), np.array(truths)
 
 
-def labelled(longclip, room):
+def labelled(longclip, room, atc=None):
     rng = np.random.default_rng(5)
     for name, counts in (("x", (60, 40, 50, 30, 40)), ("y", (20, 30, 70, 60, 50))):
         for kind, count in enumerate(counts):
@@ -204,6 +205,14 @@ def labelled(longclip, room):
         near(key, accuracy[key], (score(pb) >= threshold).mean(), 1 / len(pb) if key == "atc_entropy" else 1e-6)
         # The authors' search ends one image of A lower, if there are errors.
         theirs = known[errors - 1] if errors else known[0]
+        if atc:
+            sys.path.insert(0, atc)
+            import ATC_helper
+
+            own = ATC_helper.find_ATC_threshold(score(pa), right.astype(int))[1]
+            near(f"{key}, threshold of the authors' code", theirs, own)
+            own = ATC_helper.get_ATC_acc(own, score(pb)) / 100
+            near(f"{key} by the authors' code", accuracy[key], own, 3 / len(pb))
         near(f"{key} of the authors", accuracy[key], (score(pb) >= theirs).mean(), 3 / len(pb))
     doc = right.mean() - (pa.max(1).mean() - pb.max(1).mean())
     near("DoC", accuracy["doc"], doc)
@@ -212,9 +221,10 @@ def labelled(longclip, room):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--longclip", default="target/release/longclip")
+    parser.add_argument("--atc", help="a checkout of the code of ATC's authors")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as room:
-        labelled(args.longclip, Path(room))
+        labelled(args.longclip, Path(room), args.atc)
         embedded(args.longclip, Path(room))
     print("| number | largest difference | allowed |\n|---|---|---|")
     for what, (off, most) in worst.items():
