@@ -83,7 +83,7 @@ impl StatesFile {
             Dtype::F16 => FileDtype::F16,
         };
         let planned = |name, shape| Planned { name, dtype, shape };
-        // No states per row: there is no such tensor.
+        // Without states per row, the tensor is left out.
         let main = (!of_row.is_empty()).then(|| planned(name, shape.as_slice()));
         let others_planned = others
             .iter()

@@ -1,5 +1,5 @@
-//! The towers' hidden states, of which image generators and detectors make use: every row of a layer,
-//! not only what becomes an embedding.
+//! The towers' hidden states, for image generators and detectors: every row of a layer, not only what
+//! becomes an embedding.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::{DType, Tensor};

@@ -94,7 +94,7 @@ impl Trainer {
             .then(|| model::load(checkpoint, compute))
             .transpose()?;
         let network = Network::new(checkpoint, arithmetic);
-        let parameters = parameters(checkpoint, network.arithmetic().device())?;
+        let parameters = parameters(checkpoint, network.arithmetic().device(), |_| true)?;
         let changes = match &settings.scope {
             Scope::Lora(lora) => changes(lora, checkpoint, &parameters, settings.seed)?,
             _ => BTreeMap::new(),

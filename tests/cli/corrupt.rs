@@ -74,6 +74,18 @@ fn corrupted_images_are_counted_as_if_they_were_files() {
         assert_eq!(found[key], plain[key], "{key}");
     }
     assert!(plain.get("corruptions").is_none());
+    let cached = [
+        "evaluate",
+        "--model",
+        small::model(),
+        "data",
+        "--corrupt",
+        "--cache",
+        "c",
+    ];
+    room.longclip(&[&cached[..], &labels].concat(), &[])
+        .ends_with(0)
+        .says(&["the cache is not used"]);
     // Noise depends on the seed alone.
     let again = |more: &[&str]| {
         let fixed = ["data", "--corrupt", "--batch-size", "1", "--threads", "1"];
@@ -119,6 +131,18 @@ fn labels_and_a_probe_are_compared_on_the_same_images() {
     assert_eq!(own, alone);
     let page = room.read("page.html");
     assert!(page.contains("Accuracy by corruption strength"));
+
+    let probe_first = [
+        "data",
+        "--compare",
+        "p.safetensors",
+        "labels.txt",
+        "--summary",
+        "s.json",
+    ];
+    evaluate(&room, &probe_first);
+    let summary: Value = serde_json::from_str(&room.read("s.json")).unwrap();
+    assert!(summary["probe_sha256"].is_string() && summary.get("labels_sha256").is_none());
 
     let cut = ["--truncate-sweep", "5"];
     let fixed = ["evaluate", "data", "--compare", "p.safetensors"];

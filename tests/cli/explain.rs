@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::room::{Ran, Room, number, records};
 use crate::schema::assert_fits;
 use crate::small;
+use crate::unpack;
 
 fn run(room: &Room, arguments: &[&str]) -> Ran {
     let all = [&["explain", "--model", small::model()], arguments].concat();
@@ -598,4 +599,34 @@ fn gradients_give_a_number_per_patch() {
         maps.push(label);
     }
     assert_ne!(maps[0], maps[1]);
+}
+
+#[test]
+fn what_has_no_attention_or_no_grid_is_refused_by_name() {
+    let room = Room::with(&["a.png"]);
+    let fixed = ["a.png", "--label", "a cat", "--regions", "legrad"];
+    run(&room, &[&fixed[..], &["--grid", "3"]].concat())
+        .ends_with(2)
+        .says(&["--grid is for --regions occlusion"]);
+    unpack::unpack_from("resnet", "resnet.pt", &room.path(""));
+    let resnet = ["explain", "--model", "resnet.pt"];
+    for method in ["legrad", "grad-eclip"] {
+        let asked = ["a.png", "--label", "a cat", "--regions", method];
+        room.longclip(&[&resnet[..], &asked].concat(), &[])
+            .ends_with(2)
+            .says(&["ResNet", "use --regions occlusion"]);
+    }
+    let asked = [
+        "a.png",
+        "--label",
+        "a cat",
+        "--words",
+        "none",
+        "--grid",
+        "2",
+        "--regions",
+        "occlusion",
+    ];
+    room.longclip(&[&resnet[..], &asked].concat(), &[])
+        .ends_with(0);
 }

@@ -24,28 +24,20 @@ import torch.nn.functional as F
 from PIL import Image
 
 PROGRAM, LEGRAD, GRAD_ECLIP, CLIP = (str(Path(path).resolve()) for path in sys.argv[1:])
-sys.path += [LEGRAD, CLIP]
+sys.path += [LEGRAD, CLIP, str(Path(__file__).resolve().parents[1] / "golden")]
 TOLERANCE = 1e-5
 TEXTS = ["a photo of a cat", "two dogs in the snow, seen from above"]
 MEAN, DEVIATION = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
 
 from clip.model import CLIP as Network
 from clip.simple_tokenizer import SimpleTokenizer
+from randomise import randomise
 
 
 def random_network(seed, layers, width, size):
     torch.manual_seed(seed)
     network = Network(80, size, layers, width, 16, 77, 49408, 64, 1, 2).float().eval()
-    with torch.no_grad():
-        for name, tensor in network.named_parameters():
-            if tensor.dim() == 1 and "ln_" in name:
-                tensor.copy_(torch.randn_like(tensor) * 0.2 + (1 if name.endswith("weight") else 0))
-            elif "embedding" in name:
-                tensor.copy_(torch.randn_like(tensor) * 0.3)
-            elif tensor.dim() == 1:
-                tensor.copy_(torch.randn_like(tensor) * 0.1)
-            elif tensor.dim() > 1:
-                tensor.copy_(torch.randn_like(tensor) * 1.5 / tensor.flatten(1).shape[1] ** 0.5)
+    randomise(network, 1.5)
     return network
 
 

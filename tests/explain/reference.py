@@ -24,6 +24,9 @@ from PIL import Image
 from transformers import CLIPConfig, CLIPModel
 from transformers.utils import logging
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "golden"))
+from randomise import randomise
+
 logging.set_verbosity_error()
 logging.disable_progress_bar()
 TOLERANCE = 1e-5
@@ -57,16 +60,7 @@ def random_model(folder, activation, seed):
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=48)
     config._attn_implementation = "eager"
     model = CLIPModel(config).eval()
-    with torch.no_grad():
-        for name, tensor in model.named_parameters():
-            if tensor.dim() == 1 and "norm" in name:
-                tensor.copy_(torch.randn_like(tensor) * 0.2 + (1 if name.endswith("weight") else 0))
-            elif "embedding" in name:
-                tensor.copy_(torch.randn_like(tensor) * 0.3)
-            elif tensor.dim() == 1:
-                tensor.copy_(torch.randn_like(tensor) * 0.1)
-            elif tensor.dim() > 1:
-                tensor.copy_(torch.randn_like(tensor) / tensor.shape[1] ** 0.5)
+    randomise(model)
     model.save_pretrained(folder)
     return model.double()
 

@@ -22,6 +22,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from PIL import Image
+from randomise import randomise
 from safetensors.torch import load_file, save_file
 from transformers import (
     CLIPConfig,
@@ -68,16 +69,7 @@ def random_model(folder, context, activation, width, layers, seed):
     }
     vision = tower | {"image_size": 64, "patch_size": 16}
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=80)).eval()
-    with torch.no_grad():
-        for name, tensor in model.named_parameters():
-            if tensor.dim() == 1 and "norm" in name:
-                tensor.copy_(torch.randn_like(tensor) * 0.2 + (1 if name.endswith("weight") else 0))
-            elif "embedding" in name:
-                tensor.copy_(torch.randn_like(tensor) * 0.3)
-            elif tensor.dim() == 1:
-                tensor.copy_(torch.randn_like(tensor) * 0.1)
-            elif tensor.dim() > 1:
-                tensor.copy_(torch.randn_like(tensor) / tensor.shape[1] ** 0.5)
+    randomise(model)
     model.save_pretrained(folder)
 
 

@@ -66,12 +66,17 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     let mut is_guess =
         |one: &mut Labelling| one.probe().is_none_or(|probe| probe.texts().is_some());
     let guesses = variants.iter_mut().any(&mut is_guess);
+    let first_is_probe = variants[0].probe().is_some();
+    let labels_facts = variants[0].facts.clone();
     let mut labels = Labels::fit(variants, args, &session, console)?;
 
     let engine = Engine::new(&session, args.engine.decoding(&session))
         .guesses(guesses)
         .towers(towers)
         .thumbnails(args.results.report.is_some());
+    if args.against.corrupt && cache.is_some() {
+        console.note("with --corrupt, the cache is not used");
+    }
     let engine = match args.against.corrupt {
         true => engine.encoded_by(Arc::new(Corrupting {
             model: session.load(towers, console)?,
@@ -90,7 +95,6 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
     labels.encode(&session, model.as_ref(), temperature)?;
     session.checkpoint.unchanged()?;
 
-    let labels_facts = labels.variants[0].facts.clone();
     let mut evaluating = Evaluating::new(args, &dataset, &session, labels)?;
     let counts = images.for_each(&engine, console, |encoded| evaluating.take(encoded));
     engine.finish(console);
@@ -107,7 +111,7 @@ pub(super) fn run(args: &EvaluateArgs, console: &Console) -> Result<Outcome> {
         }
         acc1 = Some(evaluation.figures.acc1);
     }
-    let made_by = made_by(started, &session, Some(&labels_facts), args.probe.is_some());
+    let made_by = made_by(started, &session, Some(&labels_facts), first_is_probe);
     let outcome = counts.outcome(console);
     let gate = |outcome| match acc1 {
         Some(acc1) => gated(outcome, &args.results, acc1, console),

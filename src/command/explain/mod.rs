@@ -121,9 +121,9 @@ pub struct ExplainArgs {
     /// Method for regions: occlusion [default with --report and --heatmap], legrad or grad-eclip
     #[arg(long, value_name = "METHOD", value_parser = names(REGIONS), help_heading = "Regions")]
     regions: Option<RegionMethod>,
-    /// Cells per side of the grid for occlusion
-    #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u64).range(1..=64), help_heading = "Regions")]
-    grid: u64,
+    /// Cells per side of the grid for occlusion [default: 7]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=64), help_heading = "Regions")]
+    grid: Option<u64>,
     /// Split the label's cosine among all pairs of words and patches (vision transformers)
     #[arg(long, help_heading = "Regions")]
     pairs: bool,
@@ -141,6 +141,9 @@ pub struct ExplainArgs {
     #[command(flatten)]
     decode: DecodeArgs,
 }
+
+/// Cells per side, if nothing is said.
+const GRID: u64 = 7;
 
 const WORDS: &[(&str, WordMethod)] = &[
     ("shapley", WordMethod::Shapley),
@@ -184,6 +187,13 @@ pub fn run(args: &ExplainArgs, console: &Console) -> Result<Outcome> {
     );
 
     let session = Session::open(&args.model, console)?;
+    let wants_map = args.report.is_some() || args.heatmap.is_some();
+    let regions = args
+        .regions
+        .or(wants_map.then_some(RegionMethod::Occlusion));
+    if let Some(method) = regions {
+        method.check(&session.checkpoint.architecture.image, args.grid)?;
+    }
     let mut fitter = Fitter::new(&session, args.long.policy()?, console);
     for (place, text) in [
         ("--label", Some(&args.label)),
@@ -213,12 +223,8 @@ pub fn run(args: &ExplainArgs, console: &Console) -> Result<Outcome> {
         );
     }
     words::explain(args, &mut scorer, &mut found, console)?;
-    let wants_map = args.report.is_some() || args.heatmap.is_some();
-    let regions = args
-        .regions
-        .or(wants_map.then_some(RegionMethod::Occlusion));
     if let Some(method) = regions {
-        let grid = args.grid as usize;
+        let grid = args.grid.unwrap_or(GRID) as usize;
         found.regions = Some(picture.regions(method, grid, &scorer, &session)?);
     }
     if args.pairs {

@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 
 use super::scorer::Scorer;
 use crate::checkpoint::Checkpoint;
+use crate::checkpoint::architecture::ImageTower;
 use crate::input::image::{self, DecodeOptions, ImageBytes, RgbImage};
 use crate::model::DualEncoder;
 use crate::model::direct::{Direct, of_image};
@@ -28,6 +29,24 @@ pub(super) enum RegionMethod {
 }
 
 impl RegionMethod {
+    /// Fails if it cannot explain images of this tower, or takes no grid but has one.
+    pub(super) fn check(self, tower: &ImageTower, grid: Option<u64>) -> Result<()> {
+        if self == Self::Occlusion {
+            return Ok(());
+        }
+        let name = self.name();
+        ensure!(
+            grid.is_none(),
+            "--grid is for --regions occlusion; the cells of {name} are the model's patches"
+        );
+        ensure!(
+            matches!(tower, ImageTower::VisionTransformer(_)),
+            "--regions {name} follows the attention between patches, and this model is a ResNet; use \
+             --regions occlusion"
+        );
+        Ok(())
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Occlusion => "occlusion",
@@ -117,9 +136,7 @@ impl Picture {
                 occlusion(&self.pixels, self.size, side, at_once, &mut viewer)?
             }
             RegionMethod::LeGrad | RegionMethod::GradEclip => {
-                let maps = ImageMaps::new(&session.checkpoint).with_context(|| {
-                    format!("--regions {} follows the attention", method.name())
-                })?;
+                let maps = ImageMaps::new(&session.checkpoint)?;
                 let text = scorer.direction();
                 let values = match method {
                     RegionMethod::LeGrad => maps.legrad(&self.pixels, &text, LEGRAD_LAYERS)?,

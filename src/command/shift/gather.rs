@@ -133,7 +133,7 @@ impl Labels {
     }
 }
 
-/// Without a model: both sets are embedded, and there are no labels.
+/// Without a model: both sets are embedded, and nothing is labelled.
 fn embedded(
     args: &ShiftArgs,
     sets: &[Set; 2],
@@ -243,7 +243,7 @@ fn encoded(
                 let outcome = counts.outcome(console);
                 ensure!(
                     outcome != Outcome::Answered,
-                    "there are no images in {}",
+                    "no image was found in {}",
                     set.path.display()
                 );
                 return Ok(Gathering::Ended(outcome));
@@ -365,7 +365,7 @@ impl Answers {
         for (which, set) in sets.iter().enumerate() {
             for rows in set.rows.chunks(TOGETHER * dim) {
                 for scores in labelling.classify(rows)? {
-                    let best = scores.first().context("there are no labels")?.class;
+                    let best = scores.first().context("an image has no scores")?.class;
                     let mut all = vec![0.0; scores.len()];
                     for score in scores {
                         all[score.class] = score.probability.unwrap_or(0.0);

@@ -164,7 +164,7 @@ impl Archive for Parquet {
         if self.labels.is_none() {
             self.labels = Some(self.table.labels()?);
         }
-        let labels = self.labels.as_mut().context("there are no labels")?;
+        let labels = self.labels.as_mut().context("the labels were not read")?;
         let label = labels.of(&self.table, group, row);
         label.with_context(|| format!("cannot use the label of row {}", self.number))
     }
@@ -302,10 +302,7 @@ impl Table {
         let Some(leaf) = LABEL_KEYS.iter().find_map(|name| self.leaf(&[name])) else {
             return Ok(Labels::None);
         };
-        let column = self
-            .columns()
-            .get(leaf)
-            .context("there is no such column")?;
+        let column = self.columns().get(leaf).context("the column is missing")?;
         let name = column.name();
         let classes = || -> Result<Option<Vec<String>>> {
             let mut features = self.features()?.unwrap_or_default();
@@ -472,7 +469,7 @@ fn column<T: DataType>(table: &Table, leaf: usize, group: usize) -> Result<Colum
         .metadata
         .row_groups()
         .get(group)
-        .context("there is no such row group")?;
+        .context("the row group is missing")?;
     let column = group
         .columns()
         .get(leaf)

@@ -27,7 +27,10 @@ impl ImageMaps {
     /// When a value is not finite.
     pub(crate) fn new(checkpoint: &Checkpoint) -> Result<Self> {
         let network = Network::new(checkpoint, Arithmetic::Kernel);
-        let parameters = super::parameters(checkpoint, &Device::Cpu)?;
+        let is_of_images = |name: &str| {
+            name.starts_with("vision_model.") || name.starts_with("visual_projection.")
+        };
+        let parameters = super::parameters(checkpoint, &Device::Cpu, is_of_images)?;
         let weights = network.working(&parameters, &BTreeMap::new())?;
         Ok(Self {
             network,
@@ -194,7 +197,7 @@ mod tests {
         (maps, pixels, text)
     }
 
-    /// The score of what `attend` makes of the last block's attention.
+    /// The score of an image with the last block's pooled output `y`.
     fn score(maps: &ImageMaps, y: &Tensor, text: &[f32]) -> f64 {
         let images = Images::new(&maps.network, &maps.weights).unwrap();
         let out = images.projected(y).unwrap();

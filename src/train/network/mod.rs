@@ -182,16 +182,17 @@ impl Network {
     }
 }
 
-/// The tensors of `checkpoint` in f32 on `device`, by canonical name.
+/// The `wanted` tensors of `checkpoint` in f32 on `device`, by canonical name.
 ///
 /// # Errors
 /// When a value is not finite, or the file changes meanwhile.
 pub(crate) fn parameters(
     checkpoint: &Checkpoint,
     device: &Device,
+    wanted: impl Fn(&str) -> bool,
 ) -> Result<BTreeMap<String, Tensor>> {
     let mut parameters = BTreeMap::new();
-    for (name, stored) in &checkpoint.tensors {
+    for (name, stored) in checkpoint.tensors.iter().filter(|(name, _)| wanted(name)) {
         let values = stored.to_f32()?;
         ensure!(
             values.iter().all(|x| x.is_finite()),

@@ -110,7 +110,7 @@ pub(super) struct Plan {
     pub(super) name: String,
     /// The token after the end of a text, of each tower.
     pub(super) pads: Vec<u32>,
-    /// `None` is no rows.
+    /// `None` leaves the rows out.
     layer: Option<Place>,
     /// How many layers earlier the texts' states are taken.
     skipped: usize,
@@ -206,7 +206,7 @@ impl Plan {
         Ok(Layer {
             index: index.with_context(|| {
                 format!(
-                    "the text tower of {} has {layers} layers: there are no such states",
+                    "the text tower of {} has only {layers} layers",
                     session.checkpoint.name
                 )
             })?,

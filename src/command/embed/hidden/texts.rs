@@ -106,7 +106,10 @@ fn rows(args: &EmbedArgs, lines: texts::Texts, mut fitter: Fitter<'_>) -> Result
         });
     }
     fitter.finish();
-    ensure!(!rows.is_empty(), "there are no texts");
+    ensure!(
+        !rows.is_empty(),
+        "nothing to embed: the list of texts is empty"
+    );
     Ok(rows)
 }
 
